@@ -1,0 +1,30 @@
+// The door between ops and kernels: one table of functions per ISA. Tile sizes travel with the function that
+// needs them.
+#pragma once
+
+#include <cstdint>
+
+namespace convkit {
+
+struct ReluKernels {
+  void (*forward)(const float* input, float* output, int64_t count);
+  void (*backward)(const float* grad_output, const float* result, float* grad_input, int64_t count);
+};
+
+struct KernelTable {
+  const char* isa;
+  int vector_floats;  // lanes of a register
+  ReluKernels relu;
+};
+
+namespace baseline {
+extern const KernelTable kTable;
+}
+namespace avx2 {
+extern const KernelTable kTable;
+}
+namespace avx512 {
+extern const KernelTable kTable;
+}
+
+}  // namespace convkit

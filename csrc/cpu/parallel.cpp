@@ -1,0 +1,31 @@
+#include "cpu/parallel.h"
+
+#include <pthread.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <atomic>
+
+namespace convkit {
+namespace {
+
+// Waking a second thread costs a few microseconds: about this many scalar operations of a vectorised loop.
+constexpr double kSerialWork = 65536;
+
+std::atomic<bool> in_forked_child{false};
+
+[[maybe_unused]] const int fork_handler =
+    pthread_atfork(nullptr, nullptr, [] { in_forked_child.store(true, std::memory_order_relaxed); });
+
+}  // namespace
+
+void parallel_tasks(int64_t tasks, double work, const std::function<void(int64_t)>& body) {
+  if (tasks <= 1 || work < kSerialWork || in_forked_child.load(std::memory_order_relaxed)) {
+    for (int64_t i = 0; i < tasks; ++i) body(i);
+    return;
+  }
+  torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) body(i);
+  });
+}
+
+}  // namespace convkit
