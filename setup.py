@@ -79,9 +79,7 @@ def find_nvcc(torch_has_cuda):
             text = subprocess.run(dryrun, capture_output=True, text=True).stderr
             return (nvcc, Path(re.search(r"#\$ TOP=(.*)", text)[1]).resolve()), "nvcc found"
     if mode == "1":
-        raise SystemExit(
-            "convkit: CONVKIT_CUDA=1, but there is no nvcc in CUDA_HOME, PATH or /usr/local/cuda"
-        )
+        raise SystemExit("convkit: CONVKIT_CUDA=1, but there is no nvcc in CUDA_HOME, PATH or /usr/local/cuda")
     return None, "there was no nvcc when it was built"
 
 
@@ -142,9 +140,7 @@ def write_ninja(out, library):
         *sorted((CSRC / "cpu").glob("*.cpp")),
     ]
     cuda_sources = sorted((CSRC / "cuda").glob("*.cpp"))
-    absent = (
-        CSRC / "cuda" / "absent.cpp"
-    )  # registers a clear error for every op that has no CUDA kernel in it
+    absent = CSRC / "cuda" / "absent.cpp"  # registers a clear error for every op that has no CUDA kernel in it
     ops += [s for s in cuda_sources if s != absent] if cuda else [absent]
     why = f'-DCONVKIT_CUDA_REASON="{reason}"'
     for source in ops:
@@ -159,9 +155,7 @@ def write_ninja(out, library):
         ninja.rule("nvcc", f"{nvcc} -MD -MF $out.d $flags -c $in -o $out")
         for source in sorted((CSRC / "cuda").glob("*.cu")):
             ninja.add("nvcc", source, [*NVCC_FLAGS, "-I", CSRC, *gencode_flags(archs)])
-        libraries = next(
-            d for d in (toolkit / "lib64", toolkit / "lib") if (d / "libcudart_static.a").exists()
-        )
+        libraries = next(d for d in (toolkit / "lib64", toolkit / "lib") if (d / "libcudart_static.a").exists())
         link += ["-L", libraries, "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
     ninja.rule("link", f"{compiler} -shared $in -o $out {shlex.join(map(str, link))}", depfile=False)
     ninja.write(out / "build.ninja", library)

@@ -11,13 +11,9 @@ def load():
     """Import and return the extension module; ImportError names what is wrong and what to do."""
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < MINIMUM_TORCH:
-        raise ImportError(
-            f"convkit needs torch 2.11 or newer, found {torch.__version__}: `pip install -U torch`"
-        )
+        raise ImportError(f"convkit needs torch 2.11 or newer, found {torch.__version__}: `pip install -U torch`")
     if torch._C._dispatch_has_kernel("convkit::relu"):
-        raise ImportError(
-            "convkit is loaded already, from another directory; a process can hold one copy of it"
-        )
+        raise ImportError("convkit is loaded already, from another directory; a process can hold one copy of it")
     if importlib.util.find_spec("convkit._C") is None:
         raise ImportError("convkit is not built here: run `pip install -e .` in its source tree")
     try:

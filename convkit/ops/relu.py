@@ -73,9 +73,7 @@ class _ReluInplace(torch.autograd.Function):
 
 def _relu_inplace_kernel(input):
     if torch.is_grad_enabled() and input.requires_grad:
-        raise NotImplementedError(
-            "torch.ops.convkit.relu_ records no gradient; convkit.relu(input, inplace=True) does"
-        )
+        raise NotImplementedError("torch.ops.convkit.relu_ records no gradient; convkit.relu(input, inplace=True) does")
     with below_autograd():
         torch.ops.convkit.relu_.default(input)
 
@@ -85,9 +83,7 @@ library.impl("relu_", _relu_inplace_kernel, "Autograd")
 
 def _relu_inplace(input):
     if torch.compiler.is_compiling() or transforms_active():
-        return input.copy_(
-            _relu(input)
-        )  # a transform sees values, not memory: torch makes this in place again
+        return input.copy_(_relu(input))  # a transform sees values, not memory: torch makes this in place again
     if any(stride == 0 and size > 1 for size, stride in zip(input.shape, input.stride(), strict=True)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory "

@@ -31,8 +31,7 @@ struct Half {
       bits = sign | 0x7E00;
     } else if (magnitude >= 65520.0f) {
       bits = sign | 0x7C00;
-    } else if (magnitude <
-               0x1p-14f) {  // subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits
+    } else if (magnitude < 0x1p-14f) {  // subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits
       bits = sign | static_cast<uint16_t>(std::bit_cast<uint32_t>(magnitude + 0.5f) - 0x3F000000);
     } else {
       const uint32_t m = u & 0x7FFFFFFF;

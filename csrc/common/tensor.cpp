@@ -41,8 +41,7 @@ bool is_dense(const Tensor& tensor) {
   const int64_t dims = tensor.dim();
   std::vector<int> order(dims);
   for (int64_t i = 0; i < dims; ++i) order[i] = static_cast<int>(i);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int a, int b) { return tensor.stride(a) > tensor.stride(b); });
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return tensor.stride(a) > tensor.stride(b); });
   return tensor.numel() == 0 || is_dense_in_order(tensor, order.data(), dims);
 }
 
@@ -59,16 +58,15 @@ bool suggests_channels_last(const Tensor& tensor) {
   return true;
 }
 
-Tensor empty_strided(IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides, ScalarType dtype,
-                     const Tensor& like) {
+Tensor empty_strided(IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides, ScalarType dtype, const Tensor& like) {
   int32_t device_type = 0, device_index = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   AtenTensorHandle handle = nullptr;
   // The shim numbers dtypes as ScalarType does.
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
-                                                         strides.data(), static_cast<int32_t>(dtype),
-                                                         device_type, device_index, &handle));
+                                                         strides.data(), static_cast<int32_t>(dtype), device_type,
+                                                         device_index, &handle));
   return Tensor(handle);
 }
 

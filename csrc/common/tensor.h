@@ -33,8 +33,7 @@ bool suggests_channels_last(const Tensor& tensor);
 
 // Uninitialised, on the device of `like`.
 Tensor empty(IntHeaderOnlyArrayRef sizes, bool channels_last, ScalarType dtype, const Tensor& like);
-Tensor empty_strided(IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides, ScalarType dtype,
-                     const Tensor& like);
+Tensor empty_strided(IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides, ScalarType dtype, const Tensor& like);
 
 // A tensor that both tensors' elements can be walked in the same flat order with: `tensor` itself if its
 // strides are those of `like` and dense, else a copy with the strides of `like`.

@@ -42,8 +42,7 @@ void relu_into(const Tensor& input, const Tensor& output) {
 }
 
 Tensor relu(const Tensor& input) {
-  const Tensor output =
-      torch::stable::empty_like(input);  // dense, with the input's strides where those are dense
+  const Tensor output = torch::stable::empty_like(input);  // dense, with the input's strides where those are dense
   relu_into(with_strides_of(input, output), output);
   return output;
 }
@@ -62,8 +61,7 @@ Tensor relu_backward(const Tensor& grad_output, const Tensor& result) {
                 "relu_backward: grad_output and result must have the same dtype, but got ",
                 dtype_name(grad_output.scalar_type()), " and ", dtype_name(result.scalar_type()));
   const Tensor grad_input = torch::stable::empty_like(result);
-  const Tensor grad = with_strides_of(grad_output, grad_input),
-               dense_result = with_strides_of(result, grad_input);
+  const Tensor grad = with_strides_of(grad_output, grad_input), dense_result = with_strides_of(result, grad_input);
   dispatch_real("relu_backward", result.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const T* g = static_cast<const T*>(grad.const_data_ptr());

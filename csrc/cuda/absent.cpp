@@ -13,9 +13,8 @@ void absent(StableIValue*, uint64_t, uint64_t) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(convkit, CUDA, m) {
-  for (const char* op :
-       {"relu", "relu_", "relu_backward", "conv2d", "conv2d_backward_input", "conv2d_backward_weight",
-        "conv2d_backward_bias", "conv2d_max_pool2d", "max_pool2d", "max_pool2d_with_taps",
-        "max_pool2d_indices", "max_pool2d_backward", "max_pool2d_gather", "linear"})
+  for (const char* op : {"relu", "relu_", "relu_backward", "conv2d", "conv2d_backward_input", "conv2d_backward_weight",
+                         "conv2d_backward_bias", "conv2d_max_pool2d", "max_pool2d", "max_pool2d_with_taps",
+                         "max_pool2d_indices", "max_pool2d_backward", "max_pool2d_gather", "linear"})
     m.impl(op, &absent);
 }

@@ -18,8 +18,7 @@ constexpr int kLanes = 4;  // SSE2, NEON
 #endif
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
-typedef int32_t IntVec
-    __attribute__((vector_size(kLanes * 4)));  // what comparing two Vec gives: 0 or -1 a lane
+typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));  // what comparing two Vec gives: 0 or -1 a lane
 typedef float UnalignedVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef int32_t UnalignedIntVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
