@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "cpu/kernels/conv2d_direct.h"
+
 namespace convkit {
 
 struct ReluKernels {
@@ -15,6 +17,7 @@ struct KernelTable {
   const char* isa;
   int vector_floats;  // lanes of a register
   ReluKernels relu;
+  Conv2dDirectKernels conv2d_direct;
 };
 
 namespace baseline {

@@ -1,5 +1,8 @@
 // Compiled once per ISA, as CONVKIT_ISA.
 #include "cpu/kernels/kernel_table.h"
+
+#include "cpu/kernels/conv2d_backward_weight.inl"
+#include "cpu/kernels/conv2d_direct.inl"
 #include "cpu/kernels/relu.inl"
 
 #define CONVKIT_STRING(x) #x
@@ -11,6 +14,7 @@ const KernelTable kTable = {
     .isa = CONVKIT_NAME(CONVKIT_ISA),
     .vector_floats = kLanes,
     .relu = {relu_forward, relu_backward},
+    .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_backward_weight},
 };
 
 }  // namespace convkit::CONVKIT_ISA

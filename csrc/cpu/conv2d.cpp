@@ -1,0 +1,68 @@
+// conv2d on the CPU: checks, chooses the algorithm, allocates, runs.
+#include <optional>
+
+#include "common/conv2d_check.h"
+#include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_select.h"
+#include "cpu/generic/conv2d.h"
+#include "cpu/parallel.h"
+#include "cpu/tensor_view.h"
+
+namespace convkit {
+namespace {
+
+using Ints = std::vector<int64_t>;
+
+bool is_relu(const char* op, const std::string& activation) {
+  CONVKIT_CHECK(activation == "none" || activation == "relu", op, ": activation must be 'none' or 'relu', but got '",
+                activation, "'");
+  return activation == "relu";
+}
+
+template <typename T>
+void conv2d_generic(const Conv2dShape& s, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                    bool relu, const Tensor& output) {
+  GenericConv2d<T> conv{s, view<T>(input), view<T>(weight), view<T>(output)};
+  if (bias) conv.bias = data<T>(*bias), conv.bias_stride = bias->stride(0);
+  const double work = static_cast<double>(output.numel()) * s.group_ic() * s.kh * s.kw;
+  parallel_tasks(s.n * s.oc * s.oh, work, [&](int64_t i) {
+    const int64_t n = i / s.oh / s.oc, oc = i / s.oh % s.oc, oh = i % s.oh;
+    conv.forward_row(n, oc, oh);
+    if (!relu) return;
+    T* row = conv.output.data + n * conv.output.n + oc * conv.output.c + oh * conv.output.h;
+    for (int64_t w = 0; w < s.ow; ++w)
+      if (row[w * conv.output.w] < T(0)) row[w * conv.output.w] = T(0);
+  });
+}
+
+Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,
+              const Ints& padding, const Ints& dilation, int64_t groups, const std::string& activation,
+              const std::string& algorithm) {
+  const Conv2dShape s = make_conv2d_shape("conv2d", input.sizes(), weight.sizes(), {stride, padding, dilation, groups});
+  check_same_kind("conv2d", "input", input, "weight", weight);
+  if (bias) check_bias("conv2d", *bias, weight);
+  const bool relu = is_relu("conv2d", activation);
+  const ScalarType dtype = input.scalar_type();
+  const auto chosen = conv2d_select("conv2d", {Conv2dDirection::kForward, s, dtype}, algorithm);
+
+  const int64_t sizes[] = {s.n, s.oc, s.oh, s.ow};
+  const bool channels_last = suggests_channels_last(input) || suggests_channels_last(weight);
+  const Tensor output = empty({sizes, 4}, channels_last, dtype, input);
+  if (output.numel() == 0) return output;
+  if (chosen == Conv2dAlgorithm::kDirect) {
+    std::optional<Tensor> dense_bias;
+    if (bias) dense_bias = torch::stable::contiguous(*bias);
+    const View4d<const float> w = const_view<float>(weight);
+    conv2d_direct(s, const_view<float>(input), w, s.group_oc() * w.n, view<float>(output),
+                  {dense_bias ? data<float>(*dense_bias) : nullptr, relu});
+  } else {
+    dispatch_floating("conv2d", dtype,
+                      [&](auto zero) { conv2d_generic<decltype(zero)>(s, input, weight, bias, relu, output); });
+  }
+  return output;
+}
+
+}  // namespace
+}  // namespace convkit
+
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d", TORCH_BOX(&convkit::conv2d)); }

@@ -1,0 +1,95 @@
+// The gradients of conv2d on the CPU: conv2d_backward_input, conv2d_backward_weight, conv2d_backward_bias.
+#include "common/conv2d_check.h"
+#include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_select.h"
+#include "cpu/generic/conv2d.h"
+#include "cpu/parallel.h"
+#include "cpu/tensor_view.h"
+
+namespace convkit {
+namespace {
+
+using Ints = std::vector<int64_t>;
+
+IntHeaderOnlyArrayRef sizes_of(const Ints& sizes) { return {sizes.data(), sizes.size()}; }
+
+double products(const Conv2dShape& s) {
+  return static_cast<double>(s.n) * s.oc * s.oh * s.ow * s.group_ic() * s.kh * s.kw;
+}
+
+Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, const Ints& input_size,
+                             bool channels_last, const Ints& stride, const Ints& padding, const Ints& dilation,
+                             int64_t groups, const std::string& algorithm) {
+  constexpr const char* kOp = "conv2d_backward_input";
+  const Conv2dShape s =
+      make_conv2d_shape(kOp, sizes_of(input_size), weight.sizes(), {stride, padding, dilation, groups});
+  check_same_kind(kOp, "grad_output", grad_output, "weight", weight);
+  check_grad_output(kOp, grad_output, s);
+  const ScalarType dtype = weight.scalar_type();
+  const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
+  const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
+  if (grad_input.numel() == 0) return grad_input;
+  if (chosen == Conv2dAlgorithm::kDirect) {
+    conv2d_direct_backward_input(s, const_view<float>(grad_output), const_view<float>(weight),
+                                 view<float>(grad_input));
+    return grad_input;
+  }
+  dispatch_floating(kOp, dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const GenericConv2d<T> conv{s, view<T>(grad_input), view<T>(weight), view<T>(grad_output)};
+    parallel_tasks(s.n * s.ic * s.ih, products(s), [&](int64_t i) {
+      conv.backward_input_row(i / s.ih / s.ic, i / s.ih % s.ic, i % s.ih);
+    });
+  });
+  return grad_input;
+}
+
+Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, const Ints& weight_size,
+                              bool channels_last, const Ints& stride, const Ints& padding, const Ints& dilation,
+                              int64_t groups, const std::string& algorithm) {
+  constexpr const char* kOp = "conv2d_backward_weight";
+  const Conv2dShape s =
+      make_conv2d_shape(kOp, input.sizes(), sizes_of(weight_size), {stride, padding, dilation, groups});
+  check_same_kind(kOp, "grad_output", grad_output, "input", input);
+  check_grad_output(kOp, grad_output, s);
+  const ScalarType dtype = input.scalar_type();
+  const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardWeight, s, dtype}, algorithm);
+  const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
+  if (grad_weight.numel() == 0) return grad_weight;
+  if (chosen == Conv2dAlgorithm::kDirect) {
+    conv2d_direct_backward_weight(s, const_view<float>(input), const_view<float>(grad_output),
+                                  view<float>(grad_weight));
+    return grad_weight;
+  }
+  dispatch_floating(kOp, dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const GenericConv2d<T> conv{s, view<T>(input), view<T>(grad_weight), view<T>(grad_output)};
+    parallel_tasks(s.oc * s.group_ic(), products(s), [&](int64_t i) {
+      conv.backward_weight_window(i / s.group_ic(), i % s.group_ic());
+    });
+  });
+  return grad_weight;
+}
+
+Tensor conv2d_backward_bias(const Tensor& grad_output) {
+  CONVKIT_CHECK(grad_output.dim() == 4, "conv2d_backward_bias: expected a 4D grad_output, but got size ",
+                format_sizes(grad_output.sizes()));
+  const int64_t n = grad_output.size(0), c = grad_output.size(1), h = grad_output.size(2), w = grad_output.size(3);
+  const Tensor grad_bias = empty({&c, 1}, false, grad_output.scalar_type(), grad_output);
+  dispatch_floating("conv2d_backward_bias", grad_output.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    const View4d<const T> y = const_view<T>(grad_output);
+    parallel_tasks(c, static_cast<double>(grad_output.numel()),
+                   [&](int64_t i) { data<T>(grad_bias)[i] = sum_channel(y, i, n, h, w); });
+  });
+  return grad_bias;
+}
+
+}  // namespace
+}  // namespace convkit
+
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) {
+  m.impl("conv2d_backward_input", TORCH_BOX(&convkit::conv2d_backward_input));
+  m.impl("conv2d_backward_weight", TORCH_BOX(&convkit::conv2d_backward_weight));
+  m.impl("conv2d_backward_bias", TORCH_BOX(&convkit::conv2d_backward_bias));
+}

@@ -1,0 +1,72 @@
+#include "cpu/conv2d_blocking.h"
+
+#include "common/int_math.h"
+
+namespace convkit {
+namespace {
+
+// Products summed in registers before they are added to the output (kReductionBlock of gemm_tile.inl).
+constexpr int64_t kReductionBlock = 320;
+// Output pixels of a task: enough that packing a panel of weights (one pass over it) is small beside using it.
+constexpr int64_t kBandPixels = 512;
+// Output channels of a task, times the taps: enough that packing the input band is small beside using it.
+constexpr int64_t kChannelTaps = 512;
+
+// The number of equal chunks of at most `limit`, rounded to `multiple`, that cover `count`.
+struct Chunks {
+  int64_t size, number;
+};
+Chunks cut(int64_t count, int64_t limit, int64_t multiple) {
+  if (count <= limit) return {max(count, 1), 1};
+  const int64_t size = round_up(ceil_div(count, ceil_div(count, limit)), multiple);
+  return {size, ceil_div(count, size)};
+}
+
+}  // namespace
+
+Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels, bool in_place,
+                               int64_t row_multiple) {
+  Conv2dBlocking b;
+  const int64_t taps = s.kh * s.kw, tile_cols = kernels.tile_cols;
+  const Chunks ic = cut(s.group_ic(), max(kReductionBlock / taps, 1), min(4, max(kReductionBlock / taps, 1)));
+  b.ic_chunk = ic.size, b.ic_chunks = ic.number;
+  const int64_t oc_limit = round_up(clamp(kChannelTaps / taps, 64, 256), tile_cols);
+  const Chunks oc = cut(s.group_oc(), oc_limit, tile_cols);
+  b.oc_chunk = oc.size, b.oc_chunks = oc.number;
+  const Chunks cols = cut(s.ow, kBandPixels, kernels.tile_rows);
+  b.cols = cols.size, b.col_bands = cols.number;
+  const Chunks rows = cut(s.oh, round_up(max(kBandPixels / b.cols, 1), row_multiple), row_multiple);
+  b.rows = rows.size, b.row_bands = rows.number;
+  b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
+  b.band_w = (b.cols - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1;
+  const int64_t columns = round_up(b.oc_chunk, tile_cols);
+  b.input_floats = round_up(b.band_h * b.band_w * b.ic_chunk, 16);
+  b.weight_floats = round_up(taps * b.ic_chunk * columns, 16);
+  b.output_floats = in_place ? 0 : round_up(b.rows * b.cols * columns, 16);
+  return b;
+}
+
+Conv2dBackwardWeightBlocking conv2d_backward_weight_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels) {
+  constexpr int64_t kMinTasks = 32;  // work for many threads where the weight itself is small
+  Conv2dBackwardWeightBlocking b;
+  const int64_t taps = s.kh * s.kw;
+  const Chunks oc = cut(s.group_oc(), round_up(64, kernels.tile_cols), kernels.tile_cols);
+  b.oc_chunk = oc.size, b.oc_chunks = oc.number;
+  const Chunks ic = cut(s.group_ic(), clamp(kChannelTaps / taps, 2 * kernels.tile_rows, 128), kernels.tile_rows);
+  b.ic_chunk = ic.size, b.ic_chunks = ic.number;
+  const Chunks cols = cut(s.ow, kReductionBlock, 1);
+  b.cols = cols.size, b.col_bands = cols.number;
+  const Chunks rows = cut(s.oh, max(kReductionBlock / b.cols, 1), 1);
+  b.rows = rows.size, b.row_bands = rows.number;
+  b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
+  b.band_w = b.cols + (s.kw - 1) * s.dilation_w / s.stride_w;
+  const int64_t bands = s.n * b.row_bands * b.col_bands, tasks = s.groups * b.ic_chunks * b.oc_chunks;
+  b.splits = clamp(ceil_div(kMinTasks, tasks), 1, max(bands, 1));
+  const int64_t columns = round_up(b.oc_chunk, kernels.tile_cols);
+  b.input_floats = round_up(b.ic_chunk * b.band_h * s.stride_w * b.band_w, 16);
+  b.grad_floats = round_up(b.rows * b.cols * columns, 16);
+  b.sum_floats = round_up(taps * b.ic_chunk * columns, 16);
+  return b;
+}
+
+}  // namespace convkit

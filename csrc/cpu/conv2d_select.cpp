@@ -1,0 +1,50 @@
+#include "cpu/conv2d_select.h"
+
+#include "common/int_math.h"
+#include "cpu/conv2d_blocking.h"
+#include "cpu/isa.h"
+#include "cpu/workspace.h"
+
+namespace convkit {
+namespace {
+
+// The smallest band of input that a task could pack must be far below any overflow before its size is computed.
+constexpr int64_t kLargestExtent = int64_t{1} << 20;
+
+std::string refuse_direct(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  if (problem.dtype != ScalarType::Float)
+    return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (s.ic == 0) return "there are no input channels to sum over";
+  const int64_t window_h = (s.kh - 1) * s.dilation_h + 1, window_w = (s.kw - 1) * s.dilation_w + 1;
+  if (max(max(window_h, window_w), max(s.stride_h, s.stride_w)) > kLargestExtent)
+    return "its window or stride is too large to pack";
+  const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
+  const int64_t bytes = problem.direction == Conv2dDirection::kBackwardWeight
+                            ? conv2d_backward_weight_blocking(s, kernel).scratch_bytes()
+                            : conv2d_blocking(s, kernel, false).scratch_bytes();
+  if (bytes > kWorkspaceLimit) return concat("a task would need ", bytes, " bytes of workspace");
+  return "";
+}
+
+}  // namespace
+
+std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem) {
+  return {
+      {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem)},
+      {Conv2dAlgorithm::kGeneric, "generic", ""},
+  };
+}
+
+Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm) {
+  std::string names;
+  for (const Conv2dCandidate& candidate : conv2d_candidates(problem)) {
+    if (algorithm == candidate.name)
+      CONVKIT_CHECK(candidate.refusal.empty(), op, ": algorithm='", algorithm, "' cannot be used: ", candidate.refusal);
+    if (algorithm == candidate.name || (algorithm == "auto" && candidate.refusal.empty())) return candidate.algorithm;
+    names += concat(", '", candidate.name, "'");
+  }
+  throw std::invalid_argument(concat(op, ": algorithm must be one of 'auto'", names, ", but got '", algorithm, "'"));
+}
+
+}  // namespace convkit

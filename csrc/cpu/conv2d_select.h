@@ -1,0 +1,33 @@
+// Which algorithm computes a convolution, and why not the others.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/conv2d_shape.h"
+#include "common/tensor.h"
+
+namespace convkit {
+
+enum class Conv2dAlgorithm { kDirect, kGeneric };
+enum class Conv2dDirection { kForward, kBackwardInput, kBackwardWeight };
+
+struct Conv2dProblem {
+  Conv2dDirection direction;
+  Conv2dShape shape;  // of the forward convolution
+  ScalarType dtype;
+};
+
+struct Conv2dCandidate {
+  Conv2dAlgorithm algorithm;
+  const char* name;
+  std::string refusal;  // why it cannot serve this problem; empty if it can
+};
+
+// Every algorithm in order of preference; the last one never refuses.
+std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem);
+
+// The first candidate that does not refuse ("auto"), or the one named: then a refusal is an error.
+Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm);
+
+}  // namespace convkit

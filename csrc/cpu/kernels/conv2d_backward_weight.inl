@@ -1,0 +1,147 @@
+// Gradient of a direct convolution's weight: grad_weight[oc, ic, tap] is a sum over pixels, run as one tile GEMM per tap
+// with input channels as the rows, output channels as the columns and a band of pixels as the reduction.
+//
+// A task owns a chunk of input channels x a chunk of output channels, all taps, and every `splits`-th part of the bands of
+// all images, so no two tasks add to the same number. It packs the input band as [ic, band_h, stride phase, band_w]: the
+// pixels that a tap meets are then contiguous for every stride, and the forward tile kernel serves unchanged.
+#pragma once
+
+#include "cpu/kernels/conv2d_direct.h"
+#include "cpu/kernels/gemm_tile.inl"
+#include "cpu/kernels/pack.inl"
+
+namespace convkit {
+namespace {
+
+struct BackwardWeightTask {
+  int64_t group, split;
+  int64_t ic, ics, oc, ocs;  // channels within the group
+};
+
+// One band of output pixels of one image.
+struct PixelBand {
+  int64_t n, row, rows, col, cols;
+};
+
+// -> x [ics, band_h, stride_w, band_w]: input column j is at phase j % stride_w, position j / stride_w.
+void pack_input_phases(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const PixelBand& band, float* x) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dBackwardWeightBlocking& b = conv.blocking;
+  const int64_t h0 = band.row * s.stride_h - s.pad_top, w0 = band.col * s.stride_w - s.pad_left;
+  const int64_t rows = (band.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
+  const int64_t channel = b.band_h * s.stride_w * b.band_w;
+  const View4d<const float>& v = conv.input;
+  const float* source = v.data + band.n * v.n + (t.group * s.group_ic() + t.ic) * v.c;
+  fill_zero(x, t.ics * channel);
+  const Range h = inside(h0, rows, s.ih);
+  for (int64_t i = h.begin; i < h.end; ++i) {
+    for (int64_t phase = 0; phase < s.stride_w; ++phase) {
+      // Positions p with 0 <= w0 + phase + p * stride_w < iw.
+      const int64_t first = w0 + phase, begin = first < 0 ? ceil_div(-first, s.stride_w) : 0;
+      const int64_t end = clamp(ceil_div(s.iw - first, s.stride_w), begin, b.band_w);
+      if (begin >= end) continue;
+      strided_copy(source + (h0 + i) * v.h + (first + begin * s.stride_w) * v.w, v.c, s.stride_w * v.w,
+                   x + (i * s.stride_w + phase) * b.band_w + begin, channel, t.ics, end - begin);
+    }
+  }
+}
+
+// -> dy [oc tile, rows, cols, kTileCols]; columns beyond the last output channel are zero.
+void pack_grad_output(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const PixelBand& band, float* dy) {
+  const View4d<const float>& v = conv.grad_output;
+  const int64_t panel = band.rows * band.cols * kTileCols;
+  for (int64_t oc = 0; oc < t.ocs; oc += kTileCols, dy += panel) {
+    const int64_t cols = min(kTileCols, t.ocs - oc);
+    const float* source = v.data + band.n * v.n + (t.group * conv.shape.group_oc() + t.oc + oc) * v.c +
+                          band.row * v.h + band.col * v.w;
+    if (cols < kTileCols) fill_zero(dy, panel);
+    for (int64_t r = 0; r < band.rows; ++r)
+      strided_copy(source + r * v.h, v.w, v.c, dy + r * band.cols * kTileCols, kTileCols, band.cols, cols);
+  }
+}
+
+// sums [kh, kw, ic_chunk, oc_chunk] += the band's products.
+void accumulate_band(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const PixelBand& band,
+                     const float* x, const float* dy, float* sums, bool accumulate) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dBackwardWeightBlocking& b = conv.blocking;
+  const int64_t columns = round_up(b.oc_chunk, kTileCols), input_row = s.stride_w * b.band_w;
+  GemmTile tile;
+  tile.a_row = b.band_h * input_row;
+  tile.a_outer = s.stride_h * input_row;
+  tile.a_inner = 0;
+  tile.outer = band.rows;
+  tile.inner = 1;
+  tile.run = band.cols;
+  tile.c_row = columns;
+  tile.cols = kTileCols;
+  tile.accumulate = accumulate;
+  tile.bias = nullptr;
+  tile.relu = false;
+  for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
+    tile.b = dy + oc * band.rows * band.cols;
+    for (int64_t kh = 0; kh < s.kh; ++kh) {
+      for (int64_t kw = 0; kw < s.kw; ++kw) {
+        const int64_t offset = kw * s.dilation_w;
+        tile.a = x + kh * s.dilation_h * input_row + offset % s.stride_w * b.band_w + offset / s.stride_w;
+        tile.c = sums + (kh * s.kw + kw) * b.ic_chunk * columns + oc;
+        gemm_rows(tile, t.ics);
+      }
+    }
+  }
+}
+
+// Bands whose products are added up one after the other before they go to the total: chains of float32 additions stay
+// short however many images there are.
+constexpr int64_t kBandsPerSum = 256;
+
+inline void add_to(float* total, const float* sums, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) total[i] += sums[i];
+}
+
+void conv2d_backward_weight(const Conv2dBackwardWeight& conv, int64_t task, float* scratch) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dBackwardWeightBlocking& b = conv.blocking;
+  BackwardWeightTask t;
+  t.oc = task % b.oc_chunks * b.oc_chunk;
+  task /= b.oc_chunks;
+  t.ic = task % b.ic_chunks * b.ic_chunk;
+  task /= b.ic_chunks;
+  t.group = task % s.groups;
+  t.split = task / s.groups;
+  t.ics = min(b.ic_chunk, s.group_ic() - t.ic);
+  t.ocs = min(b.oc_chunk, s.group_oc() - t.oc);
+  float* x = scratch;
+  float* dy = x + b.input_floats;
+  float* sums = dy + b.grad_floats;
+  float* total = sums + b.sum_floats;
+  fill_zero(total, b.sum_floats);
+
+  const int64_t bands = s.n * b.row_bands * b.col_bands;
+  const int64_t begin = bands * t.split / b.splits, end = bands * (t.split + 1) / b.splits;
+  for (int64_t i = begin; i < end; ++i) {
+    PixelBand band;
+    band.col = i % b.col_bands * b.cols;
+    band.row = i / b.col_bands % b.row_bands * b.rows;
+    band.n = i / b.col_bands / b.row_bands;
+    band.rows = min(b.rows, s.oh - band.row);
+    band.cols = min(b.cols, s.ow - band.col);
+    pack_input_phases(conv, t, band, x);
+    pack_grad_output(conv, t, band, dy);
+    const int64_t position = (i - begin) % kBandsPerSum;
+    accumulate_band(conv, t, band, x, dy, sums, position > 0);
+    if (position == kBandsPerSum - 1 || i == end - 1) add_to(total, sums, b.sum_floats);
+  }
+
+  const View4d<float>& g = conv.grad_weight;
+  const int64_t columns = round_up(b.oc_chunk, kTileCols);
+  float* out = g.data + t.split * conv.split_stride + (t.group * s.group_oc() + t.oc) * g.n + t.ic * g.c;
+  for (int64_t oc = 0; oc < t.ocs; ++oc)
+    for (int64_t ic = 0; ic < t.ics; ++ic)
+      for (int64_t kh = 0; kh < s.kh; ++kh)
+        for (int64_t kw = 0; kw < s.kw; ++kw)
+          out[oc * g.n + ic * g.c + kh * g.h + kw * g.w] = total[((kh * s.kw + kw) * b.ic_chunk + ic) * columns + oc];
+}
+
+}  // namespace
+}  // namespace convkit

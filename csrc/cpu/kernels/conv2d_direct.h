@@ -1,0 +1,64 @@
+// The direct convolution between op and kernel: what a call is cut into. See conv2d_direct.inl for the loops.
+#pragma once
+
+#include "common/conv2d_shape.h"
+
+namespace convkit {
+
+// How one call is cut: into tasks over images, groups, bands of the output and chunks of output channels, and inside a
+// task into chunks of input channels. A function of shape and tile size alone (csrc/cpu/conv2d_blocking.cpp).
+struct Conv2dBlocking {
+  int64_t ic_chunk, ic_chunks;  // reduction: kh * kw * ic_chunk products are summed in registers
+  int64_t oc_chunk, oc_chunks;  // a multiple of the tile's columns, except where a group has fewer
+  int64_t rows, row_bands;      // output rows of a task
+  int64_t cols, col_bands;      // output columns of a task
+  int64_t band_h, band_w;       // input rows and columns that such a task reads
+  int64_t input_floats, weight_floats, output_floats;  // its scratch; output_floats is 0 where it writes in place
+
+  int64_t scratch_bytes() const { return (input_floats + weight_floats + output_floats) * 4; }
+};
+
+struct Conv2dDirect {
+  Conv2dShape shape;
+  Conv2dBlocking blocking;
+  View4d<const float> input;
+  View4d<const float> weight;
+  int64_t weight_group_stride;  // from one group's weights to the next's
+  const float* bias;            // [oc] or null
+  View4d<float> output;
+  bool relu;
+
+  int64_t tasks() const {
+    return shape.n * shape.groups * blocking.row_bands * blocking.col_bands * blocking.oc_chunks;
+  }
+};
+
+// The gradient of the weight: the reduction runs over pixels, in bands of `rows` x `cols` output pixels.
+struct Conv2dBackwardWeightBlocking {
+  int64_t ic_chunk, ic_chunks, oc_chunk, oc_chunks;
+  int64_t rows, row_bands, cols, col_bands;
+  int64_t band_h, band_w;  // input rows, and columns of one stride phase
+  int64_t splits;          // the bands of all images are dealt to this many tasks, whose sums are added in order
+  int64_t input_floats, grad_floats, sum_floats;
+
+  int64_t scratch_bytes() const { return (input_floats + grad_floats + 2 * sum_floats) * 4; }
+};
+
+struct Conv2dBackwardWeight {
+  Conv2dShape shape;
+  Conv2dBackwardWeightBlocking blocking;
+  View4d<const float> input;
+  View4d<const float> grad_output;
+  View4d<float> grad_weight;  // of the first split
+  int64_t split_stride;       // from one split's sums to the next's
+
+  int64_t tasks() const { return blocking.splits * shape.groups * blocking.ic_chunks * blocking.oc_chunks; }
+};
+
+struct Conv2dDirectKernels {
+  int tile_rows, tile_cols;  // pixels x output channels of the register tile
+  void (*forward)(const Conv2dDirect& conv, int64_t task, float* scratch);
+  void (*backward_weight)(const Conv2dBackwardWeight& conv, int64_t task, float* scratch);
+};
+
+}  // namespace convkit

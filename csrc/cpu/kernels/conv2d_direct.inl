@@ -1,0 +1,174 @@
+// Direct convolution: no im2col matrix, no transformed copy of a whole tensor.
+//
+// A task computes a band of output rows and columns for a chunk of output channels of one image. For each chunk of input
+// channels it packs the input band as [band_h, band_w, ic] (zeros where the window hangs over the edge) and the weights
+// as [oc tile, kh, kw, ic, tile columns], both small enough for L2; then every register tile (pixels x output channels)
+// runs over the whole window. In the packed band the kw * ic floats under a window's row are contiguous, so the
+// reduction is kh runs. Packing reads any strides: NCHW is transposed here, inside the loop, and costs about as much as
+// channels_last. The output is channels_last in place where it can be, else a scratch tile that is transposed at the end.
+#pragma once
+
+#include "cpu/kernels/conv2d_direct.h"
+#include "cpu/kernels/gemm_tile.inl"
+#include "cpu/kernels/pack.inl"
+
+namespace convkit {
+namespace {
+
+// One task, decoded.
+struct DirectTask {
+  int64_t n, group;
+  int64_t row, rows, col, cols;  // output rows and columns
+  int64_t oc, ocs;               // output channels within the group
+};
+
+DirectTask decode(const Conv2dDirect& conv, int64_t task) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dBlocking& b = conv.blocking;
+  DirectTask t;
+  // Output channels run fastest: neighbouring tasks, which a thread gets in a row, share their input band.
+  t.oc = task % b.oc_chunks * b.oc_chunk;
+  task /= b.oc_chunks;
+  t.col = task % b.col_bands * b.cols;
+  task /= b.col_bands;
+  t.row = task % b.row_bands * b.rows;
+  task /= b.row_bands;
+  t.group = task % s.groups;
+  t.n = task / s.groups;
+  t.rows = min(b.rows, s.oh - t.row);
+  t.cols = min(b.cols, s.ow - t.col);
+  t.ocs = min(b.oc_chunk, s.group_oc() - t.oc);
+  return t;
+}
+
+// -> band [band_h, band_w, ics]
+void pack_input(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int64_t ics, float* band) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dBlocking& b = conv.blocking;
+  const int64_t h0 = t.row * s.stride_h - s.pad_top, w0 = t.col * s.stride_w - s.pad_left;
+  const int64_t band_h = (t.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
+  const Range h = inside(h0, band_h, s.ih), w = inside(w0, b.band_w, s.iw);
+  const float* source = conv.input.data + t.n * conv.input.n + (t.group * s.group_ic() + ic) * conv.input.c;
+  for (int64_t i = 0; i < band_h; ++i) {
+    float* row = band + i * b.band_w * ics;
+    if (i < h.begin || i >= h.end) {
+      fill_zero(row, b.band_w * ics);
+      continue;
+    }
+    fill_zero(row, w.begin * ics);
+    strided_copy(source + (h0 + i) * conv.input.h + (w0 + w.begin) * conv.input.w, conv.input.w, conv.input.c,
+                 row + w.begin * ics, ics, w.end - w.begin, ics);
+    fill_zero(row + w.end * ics, (b.band_w - w.end) * ics);
+  }
+}
+
+// -> panels [oc tile, kh, kw, ics, kTileCols]; columns beyond the last output channel are zero.
+void pack_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int64_t ics, float* panels) {
+  const Conv2dShape& s = conv.shape;
+  const View4d<const float>& w = conv.weight;
+  const int64_t taps = s.kh * s.kw;
+  for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
+    const int64_t cols = min(kTileCols, t.ocs - oc);
+    const float* source = w.data + t.group * conv.weight_group_stride + (t.oc + oc) * w.n + ic * w.c;
+    if (cols < kTileCols) fill_zero(panels, taps * ics * kTileCols);
+    if (w.w == 1 && w.h == s.kw && w.c == taps && taps > 1) {
+      // Contiguous [oc, ic, kh, kw]: transpose runs of ic * taps at once, then put each vector where its tap belongs.
+      for (int64_t step = 0; step < taps * ics; step += kLanes) {
+        const int64_t steps = min(kLanes, taps * ics - step);
+        for (int64_t v = 0; v < cols; v += kLanes) {
+          const int64_t lanes = min(kLanes, cols - v);
+          Vec block[kLanes] = {};
+          for (int64_t r = 0; r < lanes; ++r)
+            block[r] = steps == kLanes ? load(source + (v + r) * w.n + step)
+                                       : load_first(source + (v + r) * w.n + step, steps);
+          transpose(block);
+          for (int64_t r = 0; r < steps; ++r) {
+            const int64_t i = (step + r) / taps, tap = (step + r) % taps;
+            store(panels + (tap * ics + i) * kTileCols + v, block[r]);
+          }
+        }
+      }
+    } else {
+      for (int64_t kh = 0; kh < s.kh; ++kh)
+        for (int64_t kw = 0; kw < s.kw; ++kw)
+          strided_copy(source + kh * w.h + kw * w.w, w.c, w.n, panels + (kh * s.kw + kw) * ics * kTileCols, kTileCols,
+                       ics, cols);
+    }
+    panels += taps * ics * kTileCols;
+  }
+}
+
+// Where a task's sums go: straight into a channels_last output, or into scratch [rows, cols, oc_chunk].
+struct Sums {
+  float* data;
+  int64_t row, pixel;  // strides
+};
+
+Sums place_sums(const Conv2dDirect& conv, const DirectTask& t, float* scratch) {
+  const View4d<float>& y = conv.output;
+  if (conv.blocking.output_floats == 0) {
+    const int64_t oc = t.group * conv.shape.group_oc() + t.oc;
+    return {y.data + t.n * y.n + t.row * y.h + t.col * y.w + oc, y.h, y.w};
+  }
+  const int64_t pixel = round_up(conv.blocking.oc_chunk, kTileCols);
+  return {scratch, t.cols * pixel, pixel};
+}
+
+// Scratch -> output [oc, rows, cols].
+void store_output(const Conv2dDirect& conv, const DirectTask& t, const Sums& sums) {
+  const View4d<float>& y = conv.output;
+  const int64_t oc = t.group * conv.shape.group_oc() + t.oc;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const float* source = sums.data + r * sums.row;
+    float* destination = y.data + t.n * y.n + oc * y.c + (t.row + r) * y.h + t.col * y.w;
+    if (y.w == 1) {
+      transpose_copy(source, sums.pixel, destination, y.c, t.cols, t.ocs);
+    } else {
+      for (int64_t i = 0; i < t.cols; ++i)
+        for (int64_t c = 0; c < t.ocs; ++c) destination[i * y.w + c * y.c] = source[i * sums.pixel + c];
+    }
+  }
+}
+
+void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratch) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dBlocking& b = conv.blocking;
+  const DirectTask t = decode(conv, task);
+  float* band = scratch;
+  float* panels = band + b.input_floats;
+  const Sums sums = place_sums(conv, t, panels + b.weight_floats);
+  const float* bias = conv.bias ? conv.bias + t.group * s.group_oc() + t.oc : nullptr;
+
+  for (int64_t ic = 0; ic < s.group_ic(); ic += b.ic_chunk) {
+    const int64_t ics = min(b.ic_chunk, s.group_ic() - ic);
+    pack_input(conv, t, ic, ics, band);
+    pack_weight(conv, t, ic, ics, panels);
+    const bool last = ic + ics == s.group_ic();
+    GemmTile tile;
+    tile.a_row = s.stride_w * ics;
+    tile.a_outer = s.dilation_h * b.band_w * ics;
+    tile.a_inner = s.dilation_w * ics;
+    tile.outer = s.kh;
+    tile.inner = s.dilation_w == 1 ? 1 : s.kw;
+    tile.run = s.dilation_w == 1 ? s.kw * ics : ics;
+    tile.c_row = sums.pixel;
+    tile.accumulate = ic > 0;
+    tile.relu = last && conv.relu;
+    for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
+      float padded_bias[kTileCols] = {};
+      tile.cols = min(kTileCols, t.ocs - oc);
+      tile.b = panels + oc * s.kh * s.kw * ics;
+      if (last && bias) std::memcpy(padded_bias, bias + oc, tile.cols * sizeof(float));
+      tile.bias = last && bias ? padded_bias : nullptr;
+      for (int64_t r = 0; r < t.rows; ++r) {
+        tile.a = band + r * s.stride_h * b.band_w * ics;
+        tile.c = sums.data + r * sums.row + oc;
+        gemm_rows(tile, t.cols);
+      }
+    }
+  }
+  if (b.output_floats) store_output(conv, t, sums);
+}
+
+}  // namespace
+}  // namespace convkit
