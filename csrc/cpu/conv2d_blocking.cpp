@@ -8,7 +8,7 @@ namespace {
 // Products summed in registers before they are added to the output (kReductionBlock of gemm_tile.inl).
 constexpr int64_t kReductionBlock = 320;
 // Output pixels of a task: enough that packing a panel of weights (one pass over it) is small beside using it.
-constexpr int64_t kBandPixels = 512;
+constexpr int64_t kBandPixels = 800;
 // Output channels of a task, times the taps: enough that packing the input band is small beside using it.
 constexpr int64_t kChannelTaps = 512;
 
@@ -28,7 +28,8 @@ Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& 
                                int64_t row_multiple) {
   Conv2dBlocking b;
   const int64_t taps = s.kh * s.kw, tile_cols = kernels.tile_cols;
-  const Chunks ic = cut(s.group_ic(), max(kReductionBlock / taps, 1), min(4, max(kReductionBlock / taps, 1)));
+  const int64_t ic_limit = max(kReductionBlock / taps, 1), ic_multiple = ic_limit >= 8 ? 8 : 1;
+  const Chunks ic = cut(s.group_ic(), ic_limit / ic_multiple * ic_multiple, ic_multiple);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number;
   const int64_t oc_limit = round_up(clamp(kChannelTaps / taps, 64, 256), tile_cols);
   const Chunks oc = cut(s.group_oc(), oc_limit, tile_cols);

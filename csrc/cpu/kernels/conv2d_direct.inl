@@ -82,9 +82,9 @@ void pack_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int6
             block[r] = steps == kLanes ? load(source + (v + r) * w.n + step)
                                        : load_first(source + (v + r) * w.n + step, steps);
           transpose(block);
-          for (int64_t r = 0; r < steps; ++r) {
-            const int64_t i = (step + r) / taps, tap = (step + r) % taps;
+          for (int64_t r = 0, i = step / taps, tap = step % taps; r < steps; ++r) {
             store(panels + (tap * ics + i) * kTileCols + v, block[r]);
+            if (++tap == taps) tap = 0, ++i;
           }
         }
       }
@@ -95,6 +95,26 @@ void pack_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int6
                        ics, cols);
     }
     panels += taps * ics * kTileCols;
+  }
+}
+
+// Calls for the weights of the next chunk of input channels, output channels [begin, end) of the task, while this chunk
+// computes: they lie in short runs, which no hardware prefetcher follows, and are most of the memory traffic of a layer
+// with many channels. (Always inlined: gcc takes a function that only prefetches for one without effect, and drops it.)
+[[gnu::always_inline]] inline void prefetch_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t begin,
+                                                   int64_t end, int64_t ic) {
+  constexpr int64_t kCacheLine = 16;  // floats
+  const Conv2dShape& s = conv.shape;
+  const View4d<const float>& w = conv.weight;
+  const int64_t ics = min(conv.blocking.ic_chunk, s.group_ic() - ic), taps = s.kh * s.kw;
+  const bool taps_inside = w.w == 1 && w.h == s.kw && w.c == taps;
+  if (ics <= 0 || (!taps_inside && w.c != 1)) return;
+  for (int64_t oc = begin; oc < end; ++oc) {
+    const float* row = w.data + t.group * conv.weight_group_stride + (t.oc + oc) * w.n + ic * w.c;
+    for (int64_t tap = 0; tap < (taps_inside ? 1 : taps); ++tap) {
+      const float* run = row + tap / s.kw * w.h + tap % s.kw * w.w;
+      for (int64_t i = 0; i < (taps_inside ? ics * taps : ics); i += kCacheLine) __builtin_prefetch(run + i, 0, 2);
+    }
   }
 }
 
@@ -122,7 +142,9 @@ void store_output(const Conv2dDirect& conv, const DirectTask& t, const Sums& sum
     const float* source = sums.data + r * sums.row;
     float* destination = y.data + t.n * y.n + oc * y.c + (t.row + r) * y.h + t.col * y.w;
     if (y.w == 1) {
-      transpose_copy(source, sums.pixel, destination, y.c, t.cols, t.ocs);
+      // A few channels at a time: planes often lie a multiple of 4 KiB apart, in the same few lines of the cache.
+      for (int64_t c = 0; c < t.ocs; c += kLanes)
+        transpose_copy(source + c, sums.pixel, destination + c * y.c, y.c, t.cols, min(kLanes, t.ocs - c));
     } else {
       for (int64_t i = 0; i < t.cols; ++i)
         for (int64_t c = 0; c < t.ocs; ++c) destination[i * y.w + c * y.c] = source[i * sums.pixel + c];
@@ -161,6 +183,7 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
       if (last && bias) std::memcpy(padded_bias, bias + oc, tile.cols * sizeof(float));
       tile.bias = last && bias ? padded_bias : nullptr;
       for (int64_t r = 0; r < t.rows; ++r) {
+        prefetch_weight(conv, t, oc + tile.cols * r / t.rows, oc + tile.cols * (r + 1) / t.rows, ic + ics);
         tile.a = band + r * s.stride_h * b.band_w * ics;
         tile.c = sums.data + r * sums.row + oc;
         gemm_rows(tile, t.cols);

@@ -48,7 +48,9 @@ void transpose_copy(const float* source, int64_t from, float* destination, int64
 // destination[i * to + j] = source[i * from_row + j * from_col] for i < rows, j < cols.
 void strided_copy(const float* source, int64_t from_row, int64_t from_col, float* destination, int64_t to, int64_t rows,
                   int64_t cols) {
-  if (from_col == 1) {
+  if (from_col == 1 && from_row == cols && to == cols) {
+    std::memcpy(destination, source, rows * cols * sizeof(float));
+  } else if (from_col == 1) {
     for (int64_t i = 0; i < rows; ++i) {
       const float* s = source + i * from_row;
       float* d = destination + i * to;
