@@ -1,7 +1,8 @@
 """Gives an op its gradient, once, for every way in which torch asks for one.
 
-Each op describes itself with four functions over the same positional arguments as its schema:
+Each op describes itself with five functions over the same positional arguments as its schema:
 
+``fake(*inputs)``                       shapes, strides and errors of the op, without data
 ``setup_context(ctx, inputs, output)``  saves what backward needs (and, for jvp, with ``save_for_forward``)
 ``backward(ctx, *grad_outputs)``        returns one gradient or None per argument, by calling other convkit ops
 ``jvp(ctx, *tangents)``                 the forward-mode derivative; None tangents are zero
@@ -29,9 +30,10 @@ def _needs_grad(args):
     return torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args)
 
 
-def define(name, *, setup_context, backward, jvp, vmap):
-    """Register the gradient of ``torch.ops.convkit.<name>`` and return the function through which convkit calls it."""
+def define(name, *, fake, setup_context, backward, jvp, vmap):
+    """Register the fake kernel and the gradient of ``torch.ops.convkit.<name>`` and return the function through which convkit calls it."""
     op = getattr(torch.ops.convkit, name).default
+    torch.library.register_fake(f"convkit::{name}")(fake)
 
     def run(*args):
         with below_autograd():

@@ -6,17 +6,11 @@ from convkit.ops._autograd import define, elementwise_vmap, library
 from convkit.ops._torch_internals import below_autograd, transforms_active
 
 
-@torch.library.register_fake("convkit::relu")
-def _relu_fake(input):
-    return torch.empty_like(input)
-
-
 @torch.library.register_fake("convkit::relu_")
 def _relu_inplace_fake(input):
     return None
 
 
-@torch.library.register_fake("convkit::relu_backward")
 def _relu_backward_fake(grad_output, result):
     if grad_output.shape != result.shape:
         raise RuntimeError(
@@ -37,6 +31,7 @@ def _relu_gradient(ctx, grad):
 
 _relu = define(
     "relu",
+    fake=torch.empty_like,
     setup_context=_save_result,
     backward=_relu_gradient,
     jvp=_relu_gradient,
@@ -52,6 +47,7 @@ def _save_mask(ctx, inputs, output):
 # Piecewise constant in `result`: only `grad_output` has a derivative, and the same mask is it.
 relu_backward = define(
     "relu_backward",
+    fake=_relu_backward_fake,
     setup_context=_save_mask,
     backward=lambda ctx, grad: (relu_backward(grad, ctx.saved_tensors[0]), None),
     jvp=lambda ctx, grad, _result: None if grad is None else relu_backward(grad, ctx.saved_tensors[0]),

@@ -23,7 +23,8 @@ std::string format(const std::vector<int64_t>& values) { return format_sizes({va
 void check_list(const char* op, const char* name, const std::vector<int64_t>& values, size_t count, int64_t least,
                 const char* complaint) {
   CONVKIT_CHECK(values.size() == count, op, ": ", name, " must have ", count, " values, but got ", format(values));
-  for (const int64_t value : values) CONVKIT_CHECK(value >= least, op, ": ", complaint, ", but got ", name, "=", format(values));
+  for (const int64_t value : values)
+    CONVKIT_CHECK(value >= least, op, ": ", complaint, ", but got ", name, "=", format(values));
 }
 
 struct Extent {

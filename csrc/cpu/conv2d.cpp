@@ -1,10 +1,12 @@
 // conv2d on the CPU: checks, chooses the algorithm, allocates, runs.
+#include "cpu/generic/conv2d.h"
+
 #include <optional>
 
 #include "common/conv2d_check.h"
+#include "cpu/activation.h"
 #include "cpu/conv2d_direct.h"
 #include "cpu/conv2d_select.h"
-#include "cpu/generic/conv2d.h"
 #include "cpu/parallel.h"
 #include "cpu/tensor_view.h"
 
@@ -12,12 +14,6 @@ namespace convkit {
 namespace {
 
 using Ints = std::vector<int64_t>;
-
-bool is_relu(const char* op, const std::string& activation) {
-  CONVKIT_CHECK(activation == "none" || activation == "relu", op, ": activation must be 'none' or 'relu', but got '",
-                activation, "'");
-  return activation == "relu";
-}
 
 template <typename T>
 void conv2d_generic(const Conv2dShape& s, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
@@ -28,10 +24,8 @@ void conv2d_generic(const Conv2dShape& s, const Tensor& input, const Tensor& wei
   parallel_tasks(s.n * s.oc * s.oh, work, [&](int64_t i) {
     const int64_t n = i / s.oh / s.oc, oc = i / s.oh % s.oc, oh = i % s.oh;
     conv.forward_row(n, oc, oh);
-    if (!relu) return;
-    T* row = conv.output.data + n * conv.output.n + oc * conv.output.c + oh * conv.output.h;
-    for (int64_t w = 0; w < s.ow; ++w)
-      if (row[w * conv.output.w] < T(0)) row[w * conv.output.w] = T(0);
+    const View4d<T>& y = conv.output;
+    if (relu) relu_row(y.data + n * y.n + oc * y.c + oh * y.h, y.w, s.ow);
   });
 }
 

@@ -30,16 +30,14 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
   if (chosen == Conv2dAlgorithm::kDirect) {
-    conv2d_direct_backward_input(s, const_view<float>(grad_output), const_view<float>(weight),
-                                 view<float>(grad_input));
+    conv2d_direct_backward_input(s, const_view<float>(grad_output), const_view<float>(weight), view<float>(grad_input));
     return grad_input;
   }
   dispatch_floating(kOp, dtype, [&](auto zero) {
     using T = decltype(zero);
     const GenericConv2d<T> conv{s, view<T>(grad_input), view<T>(weight), view<T>(grad_output)};
-    parallel_tasks(s.n * s.ic * s.ih, products(s), [&](int64_t i) {
-      conv.backward_input_row(i / s.ih / s.ic, i / s.ih % s.ic, i % s.ih);
-    });
+    parallel_tasks(s.n * s.ic * s.ih, products(s),
+                   [&](int64_t i) { conv.backward_input_row(i / s.ih / s.ic, i / s.ih % s.ic, i % s.ih); });
   });
   return grad_input;
 }
@@ -64,9 +62,8 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   dispatch_floating(kOp, dtype, [&](auto zero) {
     using T = decltype(zero);
     const GenericConv2d<T> conv{s, view<T>(input), view<T>(grad_weight), view<T>(grad_output)};
-    parallel_tasks(s.oc * s.group_ic(), products(s), [&](int64_t i) {
-      conv.backward_weight_window(i / s.group_ic(), i % s.group_ic());
-    });
+    parallel_tasks(s.oc * s.group_ic(), products(s),
+                   [&](int64_t i) { conv.backward_weight_window(i / s.group_ic(), i % s.group_ic()); });
   });
   return grad_weight;
 }

@@ -90,8 +90,8 @@ void conv2d_direct_backward_input(const Conv2dShape& s, const View4d<const float
         continue;
       }
       // A convolution of grad_output with the phase's taps, rotated, input and output channels exchanged.
-      const Conv2dShape phase{s.n,    s.oc,  s.oh,  s.ow,       s.ic,       h.size,     w.size, h.taps,
-                              w.taps, 1,     1,     h.pad,      w.pad,      h.dilation, w.dilation, s.groups};
+      const Conv2dShape phase{s.n,    s.oc, s.oh, s.ow,  s.ic,  h.size,     w.size,     h.taps,
+                              w.taps, 1,    1,    h.pad, w.pad, h.dilation, w.dilation, s.groups};
       const int64_t last_h = h.first + (h.taps - 1) * h.step, last_w = w.first + (w.taps - 1) * w.step;
       const View4d<const float> rotated{weight.data + last_h * weight.h + last_w * weight.w, weight.c, weight.n,
                                         -h.step * weight.h, -w.step * weight.w};

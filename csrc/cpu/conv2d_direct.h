@@ -10,7 +10,8 @@ struct Conv2dEpilogue {
   bool relu = false;
 };
 
-// output = epilogue(convolution of input with weight); `weight_group_stride` leads from one group's weights to the next's.
+// output = epilogue(convolution of input with weight); `weight_group_stride` leads from one group's weights to the
+// next's.
 void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
                    int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue);
 

@@ -13,8 +13,7 @@ constexpr int64_t kLargestExtent = int64_t{1} << 20;
 
 std::string refuse_direct(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
-  if (problem.dtype != ScalarType::Float)
-    return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
   if (s.ic == 0) return "there are no input channels to sum over";
   const int64_t window_h = (s.kh - 1) * s.dilation_h + 1, window_w = (s.kw - 1) * s.dilation_w + 1;
   if (max(max(window_h, window_w), max(s.stride_h, s.stride_w)) > kLargestExtent)

@@ -1,5 +1,5 @@
-// Convolution as its definition reads, for any dtype, strides and arguments: the fallback of every other algorithm and the
-// reference to read first. Sums are kept in a wider type (16-bit and float32) and added up in short chains.
+// Convolution as its definition reads, for any dtype, strides and arguments: the fallback of every other algorithm and
+// the reference to read first. Sums are kept in a wider type (16-bit and float32) and added up in short chains.
 #pragma once
 
 #include "common/conv2d_shape.h"
@@ -69,8 +69,8 @@ struct GenericConv2d {
             const int64_t v = iw + s.pad_left - j * s.dilation_w;
             if (v < 0) break;
             if (v % s.stride_w || v / s.stride_w >= s.ow) continue;
-            window += Sum(dy[h / s.stride_h * output.h + v / s.stride_w * output.w]) *
-                      Sum(w[i * weight.h + j * weight.w]);
+            window +=
+                Sum(dy[h / s.stride_h * output.h + v / s.stride_w * output.w]) * Sum(w[i * weight.h + j * weight.w]);
           }
         }
         total += window;

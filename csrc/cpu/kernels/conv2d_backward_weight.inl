@@ -1,9 +1,9 @@
-// Gradient of a direct convolution's weight: grad_weight[oc, ic, tap] is a sum over pixels, run as one tile GEMM per tap
-// with input channels as the rows, output channels as the columns and a band of pixels as the reduction.
+// Gradient of a direct convolution's weight: grad_weight[oc, ic, tap] is a sum over pixels, run as one tile GEMM per
+// tap with input channels as the rows, output channels as the columns and a band of pixels as the reduction.
 //
-// A task owns a chunk of input channels x a chunk of output channels, all taps, and every `splits`-th part of the bands of
-// all images, so no two tasks add to the same number. It packs the input band as [ic, band_h, stride phase, band_w]: the
-// pixels that a tap meets are then contiguous for every stride, and the forward tile kernel serves unchanged.
+// A task owns a chunk of input channels x a chunk of output channels, all taps, and every `splits`-th part of the bands
+// of all images, so no two tasks add to the same number. It packs the input band as [ic, band_h, stride phase, band_w]:
+// the pixels that a tap meets are then contiguous for every stride, and the forward tile kernel serves unchanged.
 #pragma once
 
 #include "cpu/kernels/conv2d_direct.h"
@@ -52,8 +52,8 @@ void pack_grad_output(const Conv2dBackwardWeight& conv, const BackwardWeightTask
   const int64_t panel = band.rows * band.cols * kTileCols;
   for (int64_t oc = 0; oc < t.ocs; oc += kTileCols, dy += panel) {
     const int64_t cols = min(kTileCols, t.ocs - oc);
-    const float* source = v.data + band.n * v.n + (t.group * conv.shape.group_oc() + t.oc + oc) * v.c +
-                          band.row * v.h + band.col * v.w;
+    const float* source =
+        v.data + band.n * v.n + (t.group * conv.shape.group_oc() + t.oc + oc) * v.c + band.row * v.h + band.col * v.w;
     if (cols < kTileCols) fill_zero(dy, panel);
     for (int64_t r = 0; r < band.rows; ++r)
       strided_copy(source + r * v.h, v.w, v.c, dy + r * band.cols * kTileCols, kTileCols, band.cols, cols);

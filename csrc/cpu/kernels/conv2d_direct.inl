@@ -1,11 +1,12 @@
 // Direct convolution: no im2col matrix, no transformed copy of a whole tensor.
 //
-// A task computes a band of output rows and columns for a chunk of output channels of one image. For each chunk of input
-// channels it packs the input band as [band_h, band_w, ic] (zeros where the window hangs over the edge) and the weights
-// as [oc tile, kh, kw, ic, tile columns], both small enough for L2; then every register tile (pixels x output channels)
-// runs over the whole window. In the packed band the kw * ic floats under a window's row are contiguous, so the
-// reduction is kh runs. Packing reads any strides: NCHW is transposed here, inside the loop, and costs about as much as
-// channels_last. The output is channels_last in place where it can be, else a scratch tile that is transposed at the end.
+// A task computes a band of output rows and columns for a chunk of output channels of one image. For each chunk of
+// input channels it packs the input band as [band_h, band_w, ic] (zeros where the window hangs over the edge) and the
+// weights as [oc tile, kh, kw, ic, tile columns], both small enough for L2; then every register tile (pixels x output
+// channels) runs over the whole window. In the packed band the kw * ic floats under a window's row are contiguous, so
+// the reduction is kh runs. Packing reads any strides: NCHW is transposed here, inside the loop, and costs about as
+// much as channels_last. The output is channels_last in place where it can be, else a scratch tile that is transposed
+// at the end.
 #pragma once
 
 #include "cpu/kernels/conv2d_direct.h"

@@ -1,6 +1,6 @@
-// The work-horse: a tile of C (+)= A * B held in registers, Rows x (kTileVecs vectors). B is packed, one row of the tile's
-// columns per reduction step; A is read in place, one float broadcast to a row of the tile. The reduction index runs
-// through `outer` x `inner` contiguous runs of A, which is what a convolution's window is in memory: no im2col.
+// The work-horse: a tile of C (+)= A * B held in registers, Rows x (kTileVecs vectors). B is packed, one row of the
+// tile's columns per reduction step; A is read in place, one float broadcast to a row of the tile. The reduction index
+// runs through `outer` x `inner` contiguous runs of A, which is what a convolution's window is in memory: no im2col.
 #pragma once
 
 #include "cpu/kernels/vec.h"
@@ -17,8 +17,8 @@ constexpr int kTileRows = 14;
 constexpr int kTileRows = 6;
 #endif
 
-// A * B is summed over at most about this many products before it is added to C: longer chains of float32 additions lose
-// accuracy, and the panel of B (kTileCols wide) should stay in L1.
+// A * B is summed over at most about this many products before it is added to C: longer chains of float32 additions
+// lose accuracy, and the panel of B (kTileCols wide) should stay in L1.
 constexpr int kReductionBlock = 320;
 
 struct GemmTile {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cpu/kernels/conv2d_direct.h"
+#include "cpu/kernels/linear.h"
 
 namespace convkit {
 
@@ -18,6 +19,7 @@ struct KernelTable {
   int vector_floats;  // lanes of a register
   ReluKernels relu;
   Conv2dDirectKernels conv2d_direct;
+  LinearKernels linear;
 };
 
 namespace baseline {

@@ -1,8 +1,8 @@
 // Compiled once per ISA, as CONVKIT_ISA.
-#include "cpu/kernels/kernel_table.h"
-
 #include "cpu/kernels/conv2d_backward_weight.inl"
 #include "cpu/kernels/conv2d_direct.inl"
+#include "cpu/kernels/kernel_table.h"
+#include "cpu/kernels/linear.inl"
 #include "cpu/kernels/relu.inl"
 
 #define CONVKIT_STRING(x) #x
@@ -15,6 +15,7 @@ const KernelTable kTable = {
     .vector_floats = kLanes,
     .relu = {relu_forward, relu_backward},
     .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_backward_weight},
+    .linear = {linear_rows},
 };
 
 }  // namespace convkit::CONVKIT_ISA

@@ -1,0 +1,172 @@
+"""The gradients of conv2d and of its backward ops. Every derivative of a convolution is a convolution again, so all of
+them are the three ops conv2d, conv2d_backward_input and conv2d_backward_weight."""
+
+from convkit.ops import _conv2d_fake, _conv2d_vmap
+from convkit.ops._arguments import suggests_channels_last
+from convkit.ops._autocast import register_lower_precision
+from convkit.ops._autograd import define
+from convkit.ops._conv2d_shape import output_size
+from convkit.ops.relu import relu_backward
+
+
+class Geometry:
+    """The arguments of a convolution that are not tensors, as backward needs them again."""
+
+    def __init__(self, input, weight, stride, padding, dilation, groups, algorithm):
+        self.input_size, self.weight_size = list(input.shape), list(weight.shape)
+        self.input_channels_last = suggests_channels_last(input)
+        self.weight_channels_last = suggests_channels_last(weight)
+        self.arguments = (stride, padding, dilation, groups)
+        self.algorithm = algorithm
+
+    def output(self, input, weight):
+        return conv2d_forward(input, weight, None, *self.arguments, "none", self.algorithm)
+
+    def grad_input(self, grad_output, weight):
+        size, channels_last = self.input_size, self.input_channels_last
+        return conv2d_backward_input(grad_output, weight, size, channels_last, *self.arguments, self.algorithm)
+
+    def grad_weight(self, grad_output, input):
+        size, channels_last = self.weight_size, self.weight_channels_last
+        return conv2d_backward_weight(grad_output, input, size, channels_last, *self.arguments, self.algorithm)
+
+    def grads(self, needs, grad_output, input, weight):
+        """(grad_input, grad_weight, grad_bias), each where it is needed."""
+        return (
+            self.grad_input(grad_output, weight) if needs[0] else None,
+            self.grad_weight(grad_output, input) if needs[1] else None,
+            conv2d_backward_bias(grad_output) if needs[2] else None,
+        )
+
+    def tangent(self, input, weight, input_tangent, weight_tangent, bias_tangent):
+        """The forward-mode derivative of the output, before any activation."""
+        terms = []
+        if input_tangent is not None:
+            terms.append(self.output(input_tangent, weight))
+        if weight_tangent is not None:
+            terms.append(self.output(input, weight_tangent))
+        if bias_tangent is not None:
+            shape = output_size("conv2d", self.input_size, self.weight_size, *self.arguments)
+            terms.append(bias_tangent.view(1, -1, 1, 1).expand(shape))
+        return sum(terms[1:], terms[0])
+
+
+def _setup_forward(ctx, inputs, output):
+    input, weight, _bias, *geometry, activation, algorithm = inputs
+    ctx.geometry = Geometry(input, weight, *geometry, algorithm)
+    ctx.relu = activation == "relu"
+    needs_input, needs_weight = ctx.needs_input_grad[:2]
+    ctx.save_for_backward(
+        input if needs_weight else None, weight if needs_input else None, output if ctx.relu else None
+    )
+    ctx.save_for_forward(input, weight, output)
+
+
+def _backward_forward(ctx, grad):
+    input, weight, output = ctx.saved_tensors
+    if ctx.relu:
+        grad = relu_backward(grad, output)
+    return *ctx.geometry.grads(ctx.needs_input_grad, grad, input, weight), None, None, None, None, None, None
+
+
+def _jvp_forward(ctx, input_tangent, weight_tangent, bias_tangent, *_):
+    input, weight, output = ctx.saved_tensors
+    tangent = ctx.geometry.tangent(input, weight, input_tangent, weight_tangent, bias_tangent)
+    return relu_backward(tangent, output) if ctx.relu else tangent
+
+
+conv2d_forward = define(
+    "conv2d",
+    fake=_conv2d_fake.conv2d,
+    setup_context=_setup_forward,
+    backward=_backward_forward,
+    jvp=_jvp_forward,
+    vmap=_conv2d_vmap.conv2d(lambda *args: conv2d_forward(*args)),
+)
+register_lower_precision("conv2d")
+
+
+def _setup_backward_input(ctx, inputs, output):
+    grad_output, weight, _size, _channels_last, *geometry, algorithm = inputs
+    ctx.geometry = Geometry(output, weight, *geometry, algorithm)
+    ctx.save_for_backward(grad_output, weight)
+    ctx.save_for_forward(grad_output, weight)
+
+
+def _backward_backward_input(ctx, grad):
+    grad_output, weight = ctx.saved_tensors
+    return (
+        ctx.geometry.output(grad, weight) if ctx.needs_input_grad[0] else None,
+        ctx.geometry.grad_weight(grad_output, grad) if ctx.needs_input_grad[1] else None,
+        *[None] * 7,
+    )
+
+
+def _jvp_backward_input(ctx, grad_tangent, weight_tangent, *_):
+    grad_output, weight = ctx.saved_tensors
+    terms = []
+    if grad_tangent is not None:
+        terms.append(ctx.geometry.grad_input(grad_tangent, weight))
+    if weight_tangent is not None:
+        terms.append(ctx.geometry.grad_input(grad_output, weight_tangent))
+    return sum(terms[1:], terms[0])
+
+
+conv2d_backward_input = define(
+    "conv2d_backward_input",
+    fake=_conv2d_fake.conv2d_backward_input,
+    setup_context=_setup_backward_input,
+    backward=_backward_backward_input,
+    jvp=_jvp_backward_input,
+    vmap=_conv2d_vmap.backward_input(lambda *args: conv2d_backward_input(*args)),
+)
+
+
+def _setup_backward_weight(ctx, inputs, output):
+    grad_output, input, _size, _channels_last, *geometry, algorithm = inputs
+    ctx.geometry = Geometry(input, output, *geometry, algorithm)
+    ctx.save_for_backward(grad_output, input)
+    ctx.save_for_forward(grad_output, input)
+
+
+def _backward_backward_weight(ctx, grad):
+    grad_output, input = ctx.saved_tensors
+    return (
+        ctx.geometry.output(input, grad) if ctx.needs_input_grad[0] else None,
+        ctx.geometry.grad_input(grad_output, grad) if ctx.needs_input_grad[1] else None,
+        *[None] * 7,
+    )
+
+
+def _jvp_backward_weight(ctx, grad_tangent, input_tangent, *_):
+    grad_output, input = ctx.saved_tensors
+    terms = []
+    if grad_tangent is not None:
+        terms.append(ctx.geometry.grad_weight(grad_tangent, input))
+    if input_tangent is not None:
+        terms.append(ctx.geometry.grad_weight(grad_output, input_tangent))
+    return sum(terms[1:], terms[0])
+
+
+conv2d_backward_weight = define(
+    "conv2d_backward_weight",
+    fake=_conv2d_fake.conv2d_backward_weight,
+    setup_context=_setup_backward_weight,
+    backward=_backward_backward_weight,
+    jvp=_jvp_backward_weight,
+    vmap=_conv2d_vmap.backward_weight(lambda *args: conv2d_backward_weight(*args)),
+)
+
+
+def _setup_backward_bias(ctx, inputs, output):
+    ctx.shape = inputs[0].shape
+
+
+conv2d_backward_bias = define(
+    "conv2d_backward_bias",
+    fake=_conv2d_fake.conv2d_backward_bias,
+    setup_context=_setup_backward_bias,
+    backward=lambda ctx, grad: grad.view(1, -1, 1, 1).expand(ctx.shape),
+    jvp=lambda ctx, tangent: conv2d_backward_bias(tangent),
+    vmap=_conv2d_vmap.backward_bias(lambda *args: conv2d_backward_bias(*args)),
+)

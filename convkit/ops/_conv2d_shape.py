@@ -1,0 +1,53 @@
+"""The geometry of a convolution for fake kernels: the checks and texts of csrc/common/conv2d_check.cpp, on sizes that
+may be symbolic."""
+
+
+def _check(condition, text):
+    if not condition:
+        raise RuntimeError(text)
+
+
+def _check_list(op, name, values, least, complaint):
+    for value in values:
+        _check(value >= least, f"{op}: {complaint}, but got {name}={list(values)}")
+
+
+def output_size(op, input, weight, stride, padding, dilation, groups):
+    """[n, oc, oh, ow] of a convolution of an input with a weight of these sizes.
+
+    ``padding`` is (top, bottom, left, right).
+
+    Raises:
+        RuntimeError: in torch's words, with the op's name.
+    """
+    _check(len(weight) == 4, f"{op}: Expected 4D weight, but got weight of size: {list(weight)}")
+    _check(len(input) == 4, f"{op}: Expected 4D (batched) input, but got input of size: {list(input)}")
+    _check_list(op, "stride", stride, 1, "non-positive stride is not supported")
+    _check_list(op, "padding", padding, 0, "negative padding is not supported")
+    _check_list(op, "dilation", dilation, 1, "dilation should be greater than zero")
+    _check(groups > 0, f"{op}: non-positive groups is not supported, but got groups={groups}")
+    for wrong, complaint in (
+        (weight[0] < groups, f"be at least {groups}"),
+        (weight[0] % groups != 0, f"be divisible by {groups}"),
+    ):
+        _check(
+            not wrong,
+            f"{op}: Given groups={groups}, expected weight to {complaint} at dimension 0, but got weight of size "
+            f"{list(weight)} instead",
+        )
+    _check(
+        input[1] == weight[1] * groups,
+        f"{op}: Given groups={groups}, weight of size {list(weight)}, expected input{list(input)} to have "
+        f"{weight[1] * groups} channels, but got {input[1]} channels instead",
+    )
+    _check(
+        weight[2] > 0 and weight[3] > 0, f"{op}: kernel size must be positive, but got weight of size {list(weight)}"
+    )
+    padded = [input[2] + padding[0] + padding[1], input[3] + padding[2] + padding[3]]
+    kernel = [dilation[i] * (weight[2 + i] - 1) + 1 for i in range(2)]
+    _check(
+        padded[0] >= kernel[0] and padded[1] >= kernel[1],
+        f"{op}: Calculated padded input size per channel: ({padded[0]} x {padded[1]}). Kernel size: ({kernel[0]} x "
+        f"{kernel[1]}). Kernel size can't be greater than actual input size",
+    )
+    return [input[0], weight[0], *((padded[i] - kernel[i]) // stride[i] + 1 for i in range(2))]

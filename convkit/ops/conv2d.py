@@ -1,0 +1,108 @@
+"""conv2d, plain or with its activation and max-pooling: csrc/cpu/conv2d.cpp, csrc/cpu/conv2d_backward.cpp."""
+
+import torch
+from torch.utils.flop_counter import conv_flop_count, register_flop_formula
+
+from convkit.ops._arguments import FLOATING, check_dtype, check_tensor, pair
+from convkit.ops._conv2d_gradient import conv2d_forward
+
+
+def _padding(padding, weight, stride, dilation):
+    """An int, a pair, 'same' or 'valid' -> [top, bottom, left, right]."""
+    if padding == "valid":
+        return [0, 0, 0, 0]
+    if padding == "same":
+        if any(s != 1 for s in stride):
+            raise RuntimeError(
+                f"conv2d: padding='same' is not supported for strided convolutions, but got stride={stride}"
+            )
+        # torch puts the odd one of an even window's padding after the image.
+        totals = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        return [side for total in totals for side in (total // 2, total - total // 2)]
+    if isinstance(padding, str):
+        raise RuntimeError(f"conv2d: Invalid padding string: '{padding}', should be one of 'same', 'valid'")
+    return [side for side in pair("conv2d", "padding", padding) for _ in range(2)]
+
+
+def _check_arguments(input, weight, bias, groups, activation, algorithm):
+    check_tensor("conv2d", "input", input)
+    check_tensor("conv2d", "weight", weight)
+    if bias is not None:
+        check_tensor("conv2d", "bias", bias)
+    if input.dim() not in (3, 4):
+        raise RuntimeError(
+            f"Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: {list(input.shape)}"
+        )
+    if weight.dim() != 4:
+        raise RuntimeError(f"conv2d: Expected 4D weight, but got weight of size: {list(weight.shape)}")
+    check_dtype("conv2d", input, FLOATING)
+    check_dtype("conv2d", weight, FLOATING)
+    if isinstance(groups, bool) or not isinstance(groups, int):
+        raise TypeError(f"conv2d(): argument 'groups' must be int, but got {groups!r}")
+    if activation not in (None, "relu"):
+        raise ValueError(f"conv2d: activation must be None or 'relu', but got {activation!r}")
+    if not isinstance(algorithm, str):
+        raise TypeError(f"conv2d(): argument 'algorithm' must be str, but got {algorithm!r}")
+
+
+def conv2d(
+    input,
+    weight,
+    bias=None,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    *,
+    activation=None,
+    max_pool=None,
+    algorithm="auto",
+):
+    """2-D convolution: :func:`torch.nn.functional.conv2d`, optionally with bias, activation and max-pooling in one op.
+
+    The order is convolution, bias, activation, pooling. The result is the same, bit for bit and gradients too, as that
+    of the separate convkit calls; fused, the pooling block saves its input, its weight and one byte per pooled value.
+
+    Args:
+        input: [n, in_channels, h, w] or, unbatched, [in_channels, h, w]; float32, float64, bfloat16 or float16, any
+            strides. 16-bit types accumulate in float32.
+        weight: [out_channels, in_channels / groups, kh, kw], of the input's dtype.
+        bias: [out_channels] or None.
+        stride, dilation: int or (height, width).
+        padding: int or (height, width) of zeros on both sides, or "same" (stride 1 only) or "valid".
+        groups: divides both numbers of channels.
+        activation: None or "relu".
+        max_pool: None, a kernel size, or (kernel_size, stride, padding), each an int or a (height, width) pair.
+        algorithm: "auto", or the name of the one to use: "direct" (float32) or "generic" (any dtype). See
+            :func:`convkit.explain`.
+
+    Returns:
+        [n, out_channels, oh, ow], pooled if asked; channels_last if the input or the weight is, else contiguous.
+
+    Raises:
+        RuntimeError: sizes, strides or dtypes that do not fit, in torch's words.
+        NotImplementedError: a dtype that convkit has no kernel for.
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    _check_arguments(input, weight, bias, groups, activation, algorithm)
+    stride, dilation = pair("conv2d", "stride", stride), pair("conv2d", "dilation", dilation)
+    padding = _padding(padding, weight, stride, dilation)
+    images = input if input.dim() == 4 else input.unsqueeze(0)
+    arguments = (images, weight, bias, stride, padding, dilation, groups, activation or "none")
+    output = conv2d_forward(*arguments, algorithm)
+    return output if input.dim() == 4 else output.squeeze(0)
+
+
+@register_flop_formula(torch.ops.convkit.conv2d)
+def _conv2d_flops(input_shape, weight_shape, *_args, out_shape=None, **_kwargs):
+    return conv_flop_count(input_shape, weight_shape, out_shape)
+
+
+@register_flop_formula(torch.ops.convkit.conv2d_backward_input)
+def _backward_input_flops(grad_shape, weight_shape, input_size, *_args, **_kwargs):
+    return conv_flop_count(input_size, weight_shape, grad_shape)
+
+
+@register_flop_formula(torch.ops.convkit.conv2d_backward_weight)
+def _backward_weight_flops(grad_shape, input_shape, weight_size, *_args, **_kwargs):
+    return conv_flop_count(input_shape, weight_size, grad_shape)

@@ -1,0 +1,91 @@
+// linear on the CPU: a stream over the weight for a few rows, else the direct convolution of a 1 x rows image with a
+// 1x1 window, which is the same sum.
+#include <optional>
+
+#include "common/conv2d_check.h"
+#include "common/int_math.h"
+#include "cpu/activation.h"
+#include "cpu/conv2d_direct.h"
+#include "cpu/generic/conv2d.h"
+#include "cpu/isa.h"
+#include "cpu/parallel.h"
+#include "cpu/tensor_view.h"
+
+namespace convkit {
+namespace {
+
+void linear_rows(const Tensor& input, const Tensor& weight, const float* bias, bool relu, const Tensor& output) {
+  const Tensor x = torch::stable::contiguous(input);
+  const LinearRows problem{static_cast<const float*>(x.const_data_ptr()),
+                           static_cast<const float*>(weight.const_data_ptr()),
+                           weight.stride(0),
+                           bias,
+                           data<float>(output),
+                           x.size(0),
+                           x.size(1),
+                           weight.size(0),
+                           relu};
+  constexpr int64_t kBlock = 16;
+  const double work = static_cast<double>(weight.numel()) * x.size(0);
+  parallel_tasks(ceil_div(problem.out_features, kBlock), work, [&](int64_t i) {
+    kernels().linear.rows(problem, i * kBlock, min((i + 1) * kBlock, problem.out_features));
+  });
+}
+
+// A matrix [rows, features] as an image: features are channels, rows are pixels.
+template <typename T>
+View4d<T> as_image(const Tensor& matrix) {
+  return {static_cast<T*>(matrix.data_ptr()), 0, matrix.stride(1), 0, matrix.stride(0)};
+}
+
+template <typename T>
+View4d<T> as_window(const Tensor& weight) {
+  return {static_cast<T*>(weight.data_ptr()), weight.stride(0), weight.stride(1), 0, 0};
+}
+
+template <typename T>
+void linear_generic(const Conv2dShape& s, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                    bool relu, const Tensor& output) {
+  GenericConv2d<T> conv{s, as_image<T>(input), as_window<T>(weight), as_image<T>(output)};
+  if (bias) conv.bias = data<T>(*bias), conv.bias_stride = bias->stride(0);
+  parallel_tasks(s.oc, static_cast<double>(output.numel()) * s.ic, [&](int64_t oc) {
+    conv.forward_row(0, oc, 0);
+    if (relu) relu_row(conv.output.data + oc * conv.output.c, conv.output.w, s.ow);
+  });
+}
+
+Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+              const std::string& activation) {
+  CONVKIT_CHECK(input.dim() == 2 && weight.dim() == 2, "linear: expected 2D input and weight, but got sizes ",
+                format_sizes(input.sizes()), " and ", format_sizes(weight.sizes()));
+  CONVKIT_CHECK(input.size(1) == weight.size(1), "linear: input of size ", format_sizes(input.sizes()),
+                " cannot be multiplied with weight of size ", format_sizes(weight.sizes()), ": in_features differ");
+  check_same_kind("linear", "input", input, "weight", weight);
+  if (bias) check_bias("linear", *bias, weight);
+  const bool relu = is_relu("linear", activation);
+  const int64_t rows = input.size(0), in_features = input.size(1), out_features = weight.size(0);
+  const int64_t sizes[] = {rows, out_features};
+  const Tensor output = empty({sizes, 2}, false, input.scalar_type(), input);
+  if (output.numel() == 0) return output;
+
+  const Conv2dShape s{1, in_features, 1, rows, out_features, 1, rows, 1, 1, 1, 1, 0, 0, 1, 1, 1};
+  if (input.scalar_type() != ScalarType::Float || in_features == 0) {
+    dispatch_floating("linear", input.scalar_type(),
+                      [&](auto zero) { linear_generic<decltype(zero)>(s, input, weight, bias, relu, output); });
+    return output;
+  }
+  std::optional<Tensor> dense_bias;
+  if (bias) dense_bias = torch::stable::contiguous(*bias);
+  const float* bias_data = dense_bias ? data<float>(*dense_bias) : nullptr;
+  if (rows <= kLinearRows && weight.stride(1) == 1)
+    linear_rows(input, weight, bias_data, relu, output);
+  else
+    conv2d_direct(s, as_image<const float>(input), as_window<const float>(weight), 0, as_image<float>(output),
+                  {bias_data, relu});
+  return output;
+}
+
+}  // namespace
+}  // namespace convkit
+
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("linear", TORCH_BOX(&convkit::linear)); }
