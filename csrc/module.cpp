@@ -2,6 +2,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <bit>
+#include <map>
+
+#include "cpu/conv2d_plan.h"
 #include "cpu/isa.h"
 #include "cpu/workspace.h"
 
@@ -20,4 +25,17 @@ PYBIND11_MODULE(_C, m) {
   m.def("isa_error", &convkit::isa_error);
   m.def("supported_isas", &convkit::supported_isas);
   m.def("workspace_bytes", &convkit::workspace_bytes);
+  // shape: n, ic, ih, iw, oc, oh, ow, kh, kw, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w, groups.
+  m.def("conv2d_plan", [](const std::string& direction, const std::array<int64_t, 16>& shape, const std::string& dtype,
+                          const std::string& algorithm) {
+    const auto plan = convkit::conv2d_plan(direction, std::bit_cast<convkit::Conv2dShape>(shape), dtype, algorithm);
+    py::dict result;
+    result["algorithm"] = plan.algorithm;
+    result["passed_over"] = py::dict(py::cast(std::map<std::string, std::string>(plan.passed_over.begin(), plan.passed_over.end())));
+    result["tile"] = py::make_tuple(plan.tile_rows, plan.tile_cols);
+    result["tasks"] = plan.tasks;
+    result["workspace_bytes"] = plan.workspace_bytes;
+    result["packed_bytes"] = plan.packed_bytes;
+    return result;
+  });
 }

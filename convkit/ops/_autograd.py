@@ -31,7 +31,7 @@ def _needs_grad(args):
 
 
 def define(name, *, fake, setup_context, backward, jvp, vmap):
-    """Register the fake kernel and the gradient of ``torch.ops.convkit.<name>`` and return the function through which convkit calls it."""
+    """Register fake kernel and gradient of ``torch.ops.convkit.<name>``; return the function that convkit calls it by."""
     op = getattr(torch.ops.convkit, name).default
     torch.library.register_fake(f"convkit::{name}")(fake)
 

@@ -1,0 +1,116 @@
+"""convkit.explain: which algorithm each op of a call takes, and why."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from convkit._library import _C
+
+_DIRECTIONS = {
+    "conv2d": "forward",
+    "conv2d_max_pool2d": "forward",
+    "conv2d_backward_input": "backward_input",
+    "conv2d_backward_weight": "backward_weight",
+}
+
+
+@dataclass(frozen=True)
+class OpPlan:
+    """How one op of a call runs. ``tile`` is (pixels, output channels) of the register tile, bytes are of one task."""
+
+    op: str
+    sizes: tuple
+    dtype: str
+    device: str
+    algorithm: str | None = None
+    isa: str | None = None
+    threads: int = 1
+    tile: tuple[int, int] | None = None
+    tasks: int = 0
+    workspace_bytes: int = 0
+    packed_bytes: int = 0
+    passed_over: dict = field(default_factory=dict)
+
+    def __str__(self):
+        sizes = ", ".join("x".join(map(str, size)) for size in self.sizes)
+        lines = [f"{self.op}({sizes}) {self.dtype} on {self.device}"]
+        if self.algorithm is None:
+            return f"{lines[0]}: one kernel, {self.isa}, {self.threads} threads"
+        lines.append(f"  algorithm     {self.algorithm}")
+        lines.append(f"  isa, threads  {self.isa}, {self.threads}")
+        if self.tasks:
+            lines.append(f"  tile          {self.tile[0]} pixels x {self.tile[1]} channels in registers")
+            lines.append(f"  tasks         {self.tasks}")
+            lines.append(f"  workspace     {self.workspace_bytes:,} bytes a task, {self.packed_bytes:,} of packed weights")
+        lines += [f"  not {name}: {reason}" for name, reason in self.passed_over.items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plans of every convkit op that a call ran, in order; prints as text."""
+
+    ops: tuple[OpPlan, ...]
+
+    def __str__(self):
+        return "\n".join(map(str, self.ops)) or "no convkit op ran"
+
+
+def _conv2d_plan(name, args):
+    """The planner's answer for one convolution op, from the arguments of its schema."""
+    direction = _DIRECTIONS[name]
+    if direction == "forward":
+        input, weight, _bias, stride, padding, dilation, groups, *_rest, algorithm = args
+        input_size, weight_size = list(input.shape), list(weight.shape)
+    elif direction == "backward_input":
+        input, weight, input_size, _channels_last, stride, padding, dilation, groups, algorithm = args
+        weight_size = list(weight.shape)
+    else:
+        _grad, input, weight_size, _channels_last, stride, padding, dilation, groups, algorithm = args
+        input_size = list(input.shape)
+    from convkit.ops._conv2d_shape import output_size
+
+    output = output_size(name, input_size, weight_size, stride, padding, dilation, groups)
+    window = [*weight_size[2:], *stride, padding[0], padding[2], *dilation, groups]
+    dtype = str(input.dtype).removeprefix("torch.")
+    return _C.conv2d_plan(direction, [*input_size, *output[1:], *window], dtype, algorithm)
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.plans = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "convkit":
+            name = func._opname
+            tensors = [a for a in args if isinstance(a, torch.Tensor)]
+            extra = _conv2d_plan(name, args) if name in _DIRECTIONS and tensors[0].device.type == "cpu" else {}
+            self.plans.append(
+                OpPlan(
+                    op=name,
+                    sizes=tuple(tuple(t.shape) for t in tensors),
+                    dtype=str(tensors[0].dtype).removeprefix("torch."),
+                    device=tensors[0].device.type,
+                    isa=_C.isa() if tensors[0].device.type == "cpu" else None,
+                    threads=torch.get_num_threads(),
+                    **extra,
+                )
+            )
+        return func(*args, **(kwargs or {}))
+
+
+def explain(call, *args, **kwargs):
+    """Run ``call(*args, **kwargs)`` and tell how each convkit op in it was computed.
+
+    Args:
+        call: a function of convkit, a model, or any callable; backward ops are recorded too if it runs them.
+
+    Returns:
+        Plan: ``print`` it for text (algorithm, ISA, register tile, threads, tasks, bytes of workspace and packed
+        weights, and why each other algorithm was passed over); ``plan.ops`` is the same as data.
+    """
+    with _Recorder() as recorder:
+        call(*args, **kwargs)
+    return Plan(tuple(recorder.plans))

@@ -1,0 +1,30 @@
+"""Convolution, ReLU and max-pooling as one module."""
+
+from convkit.nn.modules import Conv2d
+from convkit.ops.conv2d import conv2d
+
+
+class ConvBlock2d(Conv2d):
+    """A convolution with its bias, activation and max-pooling: one op forward, and in training one byte per pooled value
+    instead of two feature maps and an index tensor.
+
+    Args:
+        activation: None or "relu".
+        max_pool: None, a kernel size, or (kernel_size, stride, padding); see :func:`convkit.conv2d`.
+        *args, **kwargs: those of :class:`torch.nn.Conv2d`, whose ``state_dict`` it has.
+    """
+
+    def __init__(self, *args, activation="relu", max_pool=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.activation = activation
+        self.max_pool = max_pool
+
+    def forward(self, input):
+        input, padding = self.padded(input)
+        geometry = (self.stride, padding, self.dilation, self.groups)
+        return conv2d(
+            input, self.weight, self.bias, *geometry, activation=self.activation, max_pool=self.max_pool
+        )
+
+    def extra_repr(self):
+        return f"{super().extra_repr()}, activation={self.activation!r}, max_pool={self.max_pool!r}"

@@ -1,0 +1,53 @@
+#include "cpu/conv2d_plan.h"
+
+#include "cpu/conv2d_blocking.h"
+#include "cpu/conv2d_select.h"
+#include "cpu/isa.h"
+
+namespace convkit {
+namespace {
+
+Conv2dDirection parse_direction(const std::string& direction) {
+  if (direction == "backward_input") return Conv2dDirection::kBackwardInput;
+  if (direction == "backward_weight") return Conv2dDirection::kBackwardWeight;
+  return Conv2dDirection::kForward;
+}
+
+ScalarType parse_dtype(const std::string& dtype) {
+  if (dtype == "float32") return ScalarType::Float;
+  if (dtype == "float64") return ScalarType::Double;
+  return dtype == "bfloat16" ? ScalarType::BFloat16 : ScalarType::Half;
+}
+
+}  // namespace
+
+Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const std::string& dtype,
+                       const std::string& algorithm) {
+  const Conv2dProblem problem{parse_direction(direction), s, parse_dtype(dtype)};
+  const Conv2dAlgorithm chosen = conv2d_select("explain", problem, algorithm);
+  Conv2dPlan plan;
+  for (const Conv2dCandidate& candidate : conv2d_candidates(problem)) {
+    if (candidate.algorithm == chosen)
+      plan.algorithm = candidate.name;
+    else
+      plan.passed_over.emplace_back(candidate.name, !candidate.refusal.empty() ? candidate.refusal
+                                                    : algorithm == "auto"      ? "an earlier choice serves"
+                                                                               : "another one was asked for");
+  }
+  if (chosen != Conv2dAlgorithm::kDirect) return plan;
+  const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
+  plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
+  if (problem.direction == Conv2dDirection::kBackwardWeight) {
+    const Conv2dBackwardWeight conv{s, conv2d_backward_weight_blocking(s, kernel), {}, {}, {}, 0};
+    plan.tasks = conv.tasks();
+    plan.workspace_bytes = conv.blocking.scratch_bytes();
+  } else {
+    const Conv2dDirect conv{s, conv2d_blocking(s, kernel, false), {}, {}, 0, nullptr, {}, false};
+    plan.tasks = conv.tasks();
+    plan.workspace_bytes = conv.blocking.scratch_bytes();
+    plan.packed_bytes = conv.blocking.weight_floats * 4;
+  }
+  return plan;
+}
+
+}  // namespace convkit
