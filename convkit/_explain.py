@@ -42,7 +42,9 @@ class OpPlan:
         if self.tasks:
             lines.append(f"  tile          {self.tile[0]} pixels x {self.tile[1]} channels in registers")
             lines.append(f"  tasks         {self.tasks}")
-            lines.append(f"  workspace     {self.workspace_bytes:,} bytes a task, {self.packed_bytes:,} of packed weights")
+            lines.append(
+                f"  workspace     {self.workspace_bytes:,} bytes a task, {self.packed_bytes:,} of packed weights"
+            )
         lines += [f"  not {name}: {reason}" for name, reason in self.passed_over.items()]
         return "\n".join(lines)
 

@@ -55,10 +55,10 @@ def suggests_channels_last(tensor):
     return True
 
 
-def empty(sizes, channels_last, like):
+def empty(sizes, channels_last, like, dtype=None):
     """An uninitialised tensor as the C++ ops allocate it, for fake kernels."""
     strides, stride = [0] * len(sizes), 1
     for d in (1, 3, 2, 0) if channels_last else range(len(sizes) - 1, -1, -1):
         strides[d] = stride
         stride = stride * torch.sym_max(sizes[d], 1)
-    return like.new_empty_strided(sizes, strides)
+    return like.new_empty_strided(sizes, strides, dtype=dtype or like.dtype)

@@ -26,7 +26,8 @@ from convkit.ops._torch_internals import (
 library = torch.library.Library("convkit", "IMPL")
 
 
-def _needs_grad(args):
+def needs_grad(args):
+    """Whether autograd records a call with these arguments."""
     return torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args)
 
 
@@ -60,7 +61,7 @@ def define(name, *, fake, setup_context, backward, jvp, vmap):
             raise NotImplementedError(
                 f"torch.ops.convkit.{name} has no forward-mode derivative; convkit's public functions have"
             )
-        return eager.apply(*args) if _needs_grad(args) else run(*args)
+        return eager.apply(*args) if needs_grad(args) else run(*args)
 
     library.impl(name, autograd_kernel, "Autograd")
 
@@ -69,7 +70,7 @@ def define(name, *, fake, setup_context, backward, jvp, vmap):
             return op(*args)
         if transforms_active():
             return transform.apply(*args)
-        return eager.apply(*args) if _needs_grad(args) else run(*args)
+        return eager.apply(*args) if needs_grad(args) else run(*args)
 
     call.__name__ = name
     return call

@@ -6,6 +6,7 @@
 
 #include "cpu/kernels/conv2d_direct.h"
 #include "cpu/kernels/linear.h"
+#include "cpu/kernels/max_pool2d.h"
 
 namespace convkit {
 
@@ -20,6 +21,7 @@ struct KernelTable {
   ReluKernels relu;
   Conv2dDirectKernels conv2d_direct;
   LinearKernels linear;
+  MaxPool2dKernels max_pool2d;
 };
 
 namespace baseline {

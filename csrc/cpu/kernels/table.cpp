@@ -3,6 +3,7 @@
 #include "cpu/kernels/conv2d_direct.inl"
 #include "cpu/kernels/kernel_table.h"
 #include "cpu/kernels/linear.inl"
+#include "cpu/kernels/max_pool2d.inl"
 #include "cpu/kernels/relu.inl"
 
 #define CONVKIT_STRING(x) #x
@@ -16,6 +17,7 @@ const KernelTable kTable = {
     .relu = {relu_forward, relu_backward},
     .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_backward_weight},
     .linear = {linear_rows},
+    .max_pool2d = {max_pool2d_channels_last_row, max_pool2d_plane_rows},
 };
 
 }  // namespace convkit::CONVKIT_ISA

@@ -1,0 +1,142 @@
+// Max-pooling as its definition reads, for any real dtype, strides and window, with taps of one or four bytes.
+#pragma once
+
+#include <limits>
+
+#include "common/conv2d_shape.h"
+#include "common/half.h"
+#include "common/pool2d_shape.h"
+
+namespace convkit {
+
+template <typename T>
+T lowest() {
+  if constexpr (std::numeric_limits<T>::is_specialized)
+    return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
+  else
+    return T(-std::numeric_limits<float>::infinity());  // BFloat16, Half
+}
+
+// output[n, c, oh, :] and, where taps is not null, taps[n, c, oh, :] with the output's strides.
+template <typename T, typename Tap>
+void max_pool2d_row(const Pool2dShape& s, const View4d<const T>& input, const View4d<T>& output, Tap* taps, int64_t n,
+                    int64_t c, int64_t oh) {
+  const WindowRange h = window_h(s, oh);
+  const int64_t h0 = oh * s.stride_h - s.pad_h;
+  for (int64_t ow = 0; ow < s.ow; ++ow) {
+    const WindowRange w = window_w(s, ow);
+    const int64_t w0 = ow * s.stride_w - s.pad_w;
+    const T* x = input.data + n * input.n + c * input.c;
+    T best = lowest<T>();
+    int64_t tap = h.begin * s.kw + w.begin;
+    for (int64_t i = h.begin; i < h.end; ++i) {
+      for (int64_t j = w.begin; j < w.end; ++j) {
+        const T v = x[(h0 + i * s.dilation_h) * input.h + (w0 + j * s.dilation_w) * input.w];
+        if (v > best || v != v) best = v, tap = i * s.kw + j;
+      }
+    }
+    const int64_t out = n * output.n + c * output.c + oh * output.h + ow * output.w;
+    output.data[out] = best;
+    if (taps) taps[out] = static_cast<Tap>(tap);
+  }
+}
+
+// Whether every tap of row oh of plane (n, c) names a position inside its window and inside the image, or is dead.
+template <typename Tap>
+bool taps_are_inside(const Pool2dShape& s, const View4d<const Tap>& taps, int64_t n, int64_t c, int64_t oh) {
+  const WindowRange h = window_h(s, oh);
+  const Tap* row = taps.data + n * taps.n + c * taps.c + oh * taps.h;
+  bool inside = true;
+  for (int64_t ow = 0; ow < s.ow; ++ow) {
+    const int64_t tap = row[ow * taps.w];
+    const WindowRange w = window_w(s, ow);
+    bool good = tap >= 0 && tap < s.area();
+    if (h.end - h.begin < s.kh || w.end - w.begin < s.kw) {
+      const int64_t i = tap / s.kw, j = tap % s.kw;
+      good &= i >= h.begin && i < h.end && j >= w.begin && j < w.end;
+    }
+    inside &= good || (sizeof(Tap) == 1 && tap == kDeadTap && s.area() < kDeadTap);
+  }
+  return inside;
+}
+
+// grad_input[n, c, h, :]: each element sums the gradients of the windows that it won, in row-major order of the windows.
+template <typename T, typename Tap>
+void max_pool2d_backward_row(const Pool2dShape& s, const View4d<const T>& grad_output, const View4d<const Tap>& taps,
+                             const View4d<T>& grad_input, int64_t n, int64_t c, int64_t h) {
+  using Sum = std::conditional_t<std::is_same_v<T, float>, float, typename Accumulator<T>::type>;
+  // Windows whose span reaches this row: oh in [first, last].
+  const int64_t first_h = max(0, ceil_div(h + s.pad_h - (s.kh - 1) * s.dilation_h, s.stride_h));
+  const int64_t last_h = min(s.oh - 1, (h + s.pad_h) / s.stride_h);
+  for (int64_t w = 0; w < s.iw; ++w) {
+    const int64_t first_w = max(0, ceil_div(w + s.pad_w - (s.kw - 1) * s.dilation_w, s.stride_w));
+    const int64_t last_w = min(s.ow - 1, (w + s.pad_w) / s.stride_w);
+    Sum sum = 0;
+    for (int64_t oh = first_h; oh <= last_h; ++oh) {
+      const int64_t i = h + s.pad_h - oh * s.stride_h;
+      if (i % s.dilation_h) continue;
+      for (int64_t ow = first_w; ow <= last_w; ++ow) {
+        const int64_t j = w + s.pad_w - ow * s.stride_w;
+        if (j % s.dilation_w) continue;
+        const int64_t tap = taps.data[n * taps.n + c * taps.c + oh * taps.h + ow * taps.w];
+        if (tap == i / s.dilation_h * s.kw + j / s.dilation_w)
+          sum += Sum(grad_output.data[n * grad_output.n + c * grad_output.c + oh * grad_output.h + ow * grad_output.w]);
+      }
+    }
+    grad_input.data[n * grad_input.n + c * grad_input.c + h * grad_input.h + w * grad_input.w] = T(sum);
+  }
+}
+
+// The same for all channels of row h at once, where channels are contiguous; T is float or double.
+template <typename T, typename Tap>
+void max_pool2d_backward_channels_last_row(const Pool2dShape& s, const View4d<const T>& grad_output,
+                                           const View4d<const Tap>& taps, const View4d<T>& grad_input, int64_t n,
+                                           int64_t h) {
+  const int64_t first_h = max(0, ceil_div(h + s.pad_h - (s.kh - 1) * s.dilation_h, s.stride_h));
+  const int64_t last_h = min(s.oh - 1, (h + s.pad_h) / s.stride_h);
+  for (int64_t w = 0; w < s.iw; ++w) {
+    const int64_t first_w = max(0, ceil_div(w + s.pad_w - (s.kw - 1) * s.dilation_w, s.stride_w));
+    const int64_t last_w = min(s.ow - 1, (w + s.pad_w) / s.stride_w);
+    T* sum = grad_input.data + n * grad_input.n + h * grad_input.h + w * grad_input.w;
+    for (int64_t c = 0; c < s.c; ++c) sum[c] = 0;
+    for (int64_t oh = first_h; oh <= last_h; ++oh) {
+      const int64_t i = h + s.pad_h - oh * s.stride_h;
+      if (i % s.dilation_h) continue;
+      for (int64_t ow = first_w; ow <= last_w; ++ow) {
+        const int64_t j = w + s.pad_w - ow * s.stride_w;
+        if (j % s.dilation_w) continue;
+        const Tap here = static_cast<Tap>(i / s.dilation_h * s.kw + j / s.dilation_w);
+        const T* g = grad_output.data + n * grad_output.n + oh * grad_output.h + ow * grad_output.w;
+        const Tap* t = taps.data + n * taps.n + oh * taps.h + ow * taps.w;
+        for (int64_t c = 0; c < s.c; ++c) sum[c] += t[c] == here ? g[c] : T(0);
+      }
+    }
+  }
+}
+
+// The same for one whole plane: gradients are handed out in row-major order of the windows, which adds them up in the same
+// order. The taps have been checked. T is float or double.
+template <typename T, typename Tap>
+void max_pool2d_backward_plane(const Pool2dShape& s, const View4d<const T>& grad_output, const View4d<const Tap>& taps,
+                               const View4d<T>& grad_input, int64_t n, int64_t c) {
+  T* plane = grad_input.data + n * grad_input.n + c * grad_input.c;
+  for (int64_t h = 0; h < s.ih; ++h)
+    for (int64_t w = 0; w < s.iw; ++w) plane[h * grad_input.h + w * grad_input.w] = 0;
+  const bool bytes = s.area() <= kLargestByteArea;
+  int64_t offset[kLargestByteArea];  // of each tap from its window's corner
+  for (int64_t tap = 0; bytes && tap < s.area(); ++tap)
+    offset[tap] = tap / s.kw * s.dilation_h * grad_input.h + tap % s.kw * s.dilation_w * grad_input.w;
+  for (int64_t oh = 0; oh < s.oh; ++oh) {
+    const T* g = grad_output.data + n * grad_output.n + c * grad_output.c + oh * grad_output.h;
+    const Tap* t = taps.data + n * taps.n + c * taps.c + oh * taps.h;
+    T* corner = plane + (oh * s.stride_h - s.pad_h) * grad_input.h - s.pad_w * grad_input.w;
+    for (int64_t ow = 0; ow < s.ow; ++ow, corner += s.stride_w * grad_input.w) {
+      const int64_t tap = t[ow * taps.w];
+      if (bytes && tap >= s.area()) continue;  // dead
+      corner[bytes ? offset[tap] : tap / s.kw * s.dilation_h * grad_input.h + tap % s.kw * s.dilation_w * grad_input.w] +=
+          g[ow * grad_output.w];
+    }
+  }
+}
+
+}  // namespace convkit

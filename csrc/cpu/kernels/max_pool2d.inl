@@ -1,0 +1,141 @@
+// Max-pooling of float32 with torch's rule: through the window in row-major order, `v > max or v is NaN` takes over, so the
+// first maximum and the last NaN win. Values only, or with the winner's tap.
+//
+// channels_last: vectors run over channels, and a window is a plain loop. Contiguous: vectors run over output columns. Each
+// input row of the window is copied to scratch with -inf around it, so that no vector meets an edge; with stride 2 a
+// vector is the even lanes of two loads. Rows come in order and columns inside them, so the rule holds without comparing
+// taps.
+#pragma once
+
+#include "cpu/kernels/max_pool2d.h"
+#include "cpu/kernels/vec.h"
+
+namespace convkit {
+namespace {
+
+typedef uint8_t ByteVec __attribute__((vector_size(kLanes)));
+
+constexpr float kLowest = -__builtin_inff();
+
+inline void store_taps(uint8_t* p, IntVec taps, int64_t count) {
+  const ByteVec bytes = __builtin_convertvector(taps, ByteVec);
+  if (count >= kLanes)
+    std::memcpy(p, &bytes, kLanes);
+  else
+    std::memcpy(p, &bytes, count);
+}
+
+inline IntVec broadcast_int(int32_t x) { return x + IntVec{}; }
+
+template <bool kTaps>
+struct Winner {
+  Vec value;
+  IntVec tap;
+
+  inline void meet(Vec v, int32_t position) {
+    const IntVec wins = (v > value) | (v != v);
+    value = wins ? v : value;
+    if constexpr (kTaps) tap = wins ? broadcast_int(position) : tap;
+  }
+};
+
+template <bool kTaps>
+void pool_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
+  const Pool2dShape& s = pool.shape;
+  const WindowRange h = window_h(s, oh);
+  const float* x = pool.input.data + n * pool.input.n + (oh * s.stride_h - s.pad_h) * pool.input.h;
+  for (int64_t ow = 0; ow < s.ow; ++ow) {
+    const WindowRange w = window_w(s, ow);
+    const float* window = x + (ow * s.stride_w - s.pad_w) * pool.input.w;
+    const int64_t out = n * pool.output.n + oh * pool.output.h + ow * pool.output.w;
+    const int32_t first = static_cast<int32_t>(h.begin * s.kw + w.begin);
+    for (int64_t c = 0; c < s.c; c += kLanes) {
+      const int64_t count = min(kLanes, s.c - c);
+      Winner<kTaps> winner{broadcast(kLowest), broadcast_int(first)};
+      for (int64_t i = h.begin; i < h.end; ++i) {
+        const float* row = window + i * s.dilation_h * pool.input.h + c;
+        for (int64_t j = w.begin; j < w.end; ++j) {
+          const float* p = row + j * s.dilation_w * pool.input.w;
+          winner.meet(count == kLanes ? load(p) : load_first(p, count), static_cast<int32_t>(i * s.kw + j));
+        }
+      }
+      if (count == kLanes)
+        store(pool.output.data + out + c, winner.value);
+      else
+        store_first(pool.output.data + out + c, winner.value, count);
+      if constexpr (kTaps) store_taps(pool.taps + out + c, winner.tap, count);
+    }
+  }
+}
+
+void max_pool2d_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
+  pool.taps ? pool_channels_last_row<true>(pool, n, oh) : pool_channels_last_row<false>(pool, n, oh);
+}
+
+template <int... Lane>
+inline Vec even_lanes(Vec low, Vec high, std::integer_sequence<int, Lane...>) {
+  return pick(low, high, std::integer_sequence<int, 2 * Lane...>{});
+}
+
+// p[0], p[stride], p[2 * stride], ...
+template <int kStride>  // 0: any
+inline Vec load_strided(const float* p, int64_t stride) {
+  if constexpr (kStride == 1) return load(p);
+  if constexpr (kStride == 2)
+    return even_lanes(load(p), load(p + kLanes), std::make_integer_sequence<int, kLanes>{});
+  Vec v;
+  for (int lane = 0; lane < kLanes; ++lane) v[lane] = p[lane * stride];
+  return v;
+}
+
+template <bool kTaps, int kStride>
+void pool_plane_rows(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin, int64_t end, float* scratch) {
+  const Pool2dShape& s = pool.shape;
+  const int64_t padded = max_pool2d_row_floats(s, kLanes);
+  int32_t* first = reinterpret_cast<int32_t*>(scratch + s.kh * padded);  // of each column, the first position inside
+  for (int64_t i = 0; i < s.kh * padded; ++i) scratch[i] = kLowest;
+  if constexpr (kTaps)
+    for (int64_t ow = 0; ow < round_up(s.ow, kLanes); ++ow) first[ow] = static_cast<int32_t>(window_w(s, ow).begin);
+  const float* plane = pool.input.data + n * pool.input.n + c * pool.input.c;
+  for (int64_t oh = begin; oh < end; ++oh) {
+    const WindowRange h = window_h(s, oh);
+    for (int64_t i = h.begin; i < h.end; ++i) {
+      const float* row = plane + (oh * s.stride_h - s.pad_h + i * s.dilation_h) * pool.input.h;
+      std::memcpy(scratch + i * padded + s.pad_w, row, s.iw * sizeof(float));
+    }
+    const int64_t out = n * pool.output.n + c * pool.output.c + oh * pool.output.h;
+    const int32_t first_row = static_cast<int32_t>(h.begin * s.kw);
+    for (int64_t ow = 0; ow < s.ow; ow += kLanes) {
+      Winner<kTaps> winner{broadcast(kLowest), IntVec{}};
+      if constexpr (kTaps) winner.tap = load(first + ow) + broadcast_int(first_row);
+      for (int64_t i = h.begin; i < h.end; ++i) {
+        const float* p = scratch + i * padded + ow * s.stride_w;
+        for (int64_t j = 0; j < s.kw; ++j, p += s.dilation_w)
+          winner.meet(load_strided<kStride>(p, s.stride_w), static_cast<int32_t>(i * s.kw + j));
+      }
+      const int64_t count = min(kLanes, s.ow - ow);
+      if (count == kLanes)
+        store(pool.output.data + out + ow, winner.value);
+      else
+        store_first(pool.output.data + out + ow, winner.value, count);
+      if constexpr (kTaps) store_taps(pool.taps + out + ow, winner.tap, count);
+    }
+  }
+}
+
+template <bool kTaps>
+void pool_plane_rows_of_stride(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin, int64_t end, float* scratch) {
+  switch (pool.shape.stride_w) {
+    case 1: return pool_plane_rows<kTaps, 1>(pool, n, c, begin, end, scratch);
+    case 2: return pool_plane_rows<kTaps, 2>(pool, n, c, begin, end, scratch);
+    default: return pool_plane_rows<kTaps, 0>(pool, n, c, begin, end, scratch);
+  }
+}
+
+void max_pool2d_plane_rows(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin, int64_t end, float* scratch) {
+  pool.taps ? pool_plane_rows_of_stride<true>(pool, n, c, begin, end, scratch)
+            : pool_plane_rows_of_stride<false>(pool, n, c, begin, end, scratch);
+}
+
+}  // namespace
+}  // namespace convkit
