@@ -21,12 +21,17 @@ constexpr int64_t kLargestByteArea = 255;
 // A byte tap of a window without gradient: the pooled value of a fused ReLU was not positive. The area is at most 254.
 constexpr uint8_t kDeadTap = 255;
 
-// Of one window along one dimension: the kernel positions [begin, end) that fall inside the input.
+// Of one window along one dimension: the kernel positions [begin, end) that fall inside the input. With dilation there may
+// be none: such a window's maximum is -inf, and it passes no gradient.
 struct WindowRange {
   int64_t begin, end;
 
+  bool empty() const { return begin == end; }
+
   WindowRange(int64_t out, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel, int64_t size) {
     const int64_t start = out * stride - pad;
+    begin = 0, end = kernel;
+    if (start >= 0 && start + (kernel - 1) * dilation < size) return;  // most windows, without a division
     begin = start < 0 ? min(ceil_div(-start, dilation), kernel) : 0;
     end = start >= size ? begin : clamp((size - 1 - start) / dilation + 1, begin, kernel);
   }

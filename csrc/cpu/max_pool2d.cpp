@@ -33,13 +33,12 @@ bool run_vector_kernel(const Pool2dShape& s, const Tensor& input, const Tensor& 
   }
   const int64_t scratch_bytes = max_pool2d_scratch_floats(s, kernels().vector_floats) * 4;
   if (pool.input.w != 1 || pool.output.w != 1 || scratch_bytes > kWorkspaceLimit) return false;
-  const int64_t rows = clamp(ceil_div(4096, s.ow), 1, s.oh), bands = ceil_div(s.oh, rows);
+  const int64_t all_rows = s.n * s.c * s.oh, rows = ceil_div(4096, s.ow);
   std::atomic<bool> out_of_memory{false};
-  parallel_tasks(s.n * s.c * bands, work, [&](int64_t i) {
-    const int64_t plane = i / bands, begin = i % bands * rows;
+  parallel_tasks(ceil_div(all_rows, rows), work, [&](int64_t i) {
     float* scratch = static_cast<float*>(workspace(scratch_bytes));
     if (scratch)
-      kernel.plane_rows(pool, plane / s.c, plane % s.c, begin, min(begin + rows, s.oh), scratch);
+      kernel.plane_rows(pool, i * rows, min((i + 1) * rows, all_rows), scratch);
     else
       out_of_memory = true;
   });
@@ -85,20 +84,28 @@ void dispatch_taps(const Tensor& taps, const F& f) {
   taps.scalar_type() == ScalarType::Byte ? f(uint8_t{}) : f(int32_t{});
 }
 
-// Calls body(n, c, oh, ow, tap) for every window; RuntimeError if a tap lies outside. The body must be safe to call before.
+// A dense copy of the taps if they are not, checked.
+template <typename Tap>
+Tensor checked_taps(const char* op, const Pool2dShape& s, const Tensor& taps) {
+  const Tensor dense = is_dense(taps) ? taps : torch::stable::contiguous(taps);
+  CONVKIT_CHECK(taps_are_inside(s, const_view<Tap>(dense)), op, ": taps name a position outside the window or the image");
+  return dense;
+}
+
+// Calls body(n, c, oh, ow, h, w) with the image position that each window's tap names: outside the image for a window that
+// lies in padding altogether, h = -1 for a dead one.
 template <typename Tap, typename Body>
-void for_each_tap(const char* op, const Pool2dShape& s, const View4d<const Tap>& taps, const Body& body) {
-  std::atomic<bool> inside{true};
+void for_each_winner(const char* op, const Pool2dShape& s, const Tensor& taps, const Body& body) {
+  const Tensor dense = checked_taps<Tap>(op, s, taps);
+  const View4d<const Tap> t = const_view<Tap>(dense);
   parallel_tasks(s.n * s.c * s.oh, static_cast<double>(s.n) * s.c * s.oh * s.ow, [&](int64_t i) {
     const int64_t n = i / s.oh / s.c, c = i / s.oh % s.c, oh = i % s.oh;
-    if (!taps_are_inside(s, taps, n, c, oh)) {
-      inside = false;
-      return;
+    for (int64_t ow = 0; ow < s.ow; ++ow) {
+      const int64_t tap = t.data[n * t.n + c * t.c + oh * t.h + ow * t.w];
+      const int64_t h = oh * s.stride_h - s.pad_h + tap / s.kw * s.dilation_h;
+      body(n, c, oh, ow, tap < s.area() ? h : -1, ow * s.stride_w - s.pad_w + tap % s.kw * s.dilation_w);
     }
-    for (int64_t ow = 0; ow < s.ow; ++ow)
-      body(n, c, oh, ow, static_cast<int64_t>(taps.data[n * taps.n + c * taps.c + oh * taps.h + ow * taps.w]));
   });
-  CONVKIT_CHECK(inside, op, ": taps name a position outside the window or the image");
 }
 
 Tensor max_pool2d_indices(const Tensor& taps, const Ints& input_size, const Ints& kernel_size, const Ints& stride,
@@ -109,11 +116,10 @@ Tensor max_pool2d_indices(const Tensor& taps, const Ints& input_size, const Ints
   const Tensor indices = empty(taps.sizes(), suggests_channels_last(taps), ScalarType::Long, taps);
   const View4d<int64_t> out = view<int64_t>(indices);
   dispatch_taps(taps, [&](auto zero) {
-    for_each_tap(kOp, s, const_view<decltype(zero)>(taps), [&](int64_t n, int64_t c, int64_t oh, int64_t ow, int64_t tap) {
-      const int64_t h = oh * s.stride_h - s.pad_h + tap / s.kw * s.dilation_h;
-      const int64_t w = ow * s.stride_w - s.pad_w + tap % s.kw * s.dilation_w;
-      out.data[n * out.n + c * out.c + oh * out.h + ow * out.w] = h * s.iw + w;
-    });
+    for_each_winner<decltype(zero)>(
+        kOp, s, taps, [&](int64_t n, int64_t c, int64_t oh, int64_t ow, int64_t h, int64_t w) {
+          out.data[n * out.n + c * out.c + oh * out.h + ow * out.w] = h * s.iw + w;
+        });
   });
   return indices;
 }
@@ -128,16 +134,36 @@ Tensor max_pool2d_gather(const Tensor& input, const Tensor& taps, const Ints& ke
     const View4d<const T> x = const_view<T>(input);
     const View4d<T> y = view<T>(output);
     dispatch_taps(taps, [&](auto zero) {
-      const auto gather = [&](int64_t n, int64_t c, int64_t oh, int64_t ow, int64_t tap) {
-        const int64_t h = oh * s.stride_h - s.pad_h + tap / s.kw * s.dilation_h;
-        const int64_t w = ow * s.stride_w - s.pad_w + tap % s.kw * s.dilation_w;
-        const bool dead = tap >= s.area();
-        y.data[n * y.n + c * y.c + oh * y.h + ow * y.w] = dead ? T(0) : x.data[n * x.n + c * x.c + h * x.h + w * x.w];
-      };
-      for_each_tap(kOp, s, const_view<decltype(zero)>(taps), gather);
+      for_each_winner<decltype(zero)>(
+          kOp, s, taps, [&](int64_t n, int64_t c, int64_t oh, int64_t ow, int64_t h, int64_t w) {
+            const bool inside = h >= 0 && h < s.ih && w >= 0 && w < s.iw;
+            y.data[n * y.n + c * y.c + oh * y.h + ow * y.w] = inside ? x.data[n * x.n + c * x.c + h * x.h + w * x.w] : T(0);
+          });
     });
   });
   return output;
+}
+
+// The kernel that fits dtype, layout and window.
+template <typename T, typename Tap>
+void run_backward(const Pool2dShape& s, const View4d<const T>& g, const View4d<const Tap>& t, const View4d<T>& x) {
+  const double work = static_cast<double>(s.n) * s.c * s.ih * s.iw;
+  if constexpr (std::is_same_v<T, float> && std::is_same_v<Tap, uint8_t>) {
+    const MaxPool2dBackward pool{s, g, t, x};
+    const MaxPool2dKernels& kernel = kernels().max_pool2d;
+    if (g.c == 1 && t.c == 1 && x.c == 1)
+      return parallel_tasks(s.n * s.ih, work,
+                            [&](int64_t i) { kernel.backward_channels_last_row(pool, i / s.ih, i % s.ih); });
+    const bool is_2x2 = s.kh == 2 && s.kw == 2 && s.stride_h == 2 && s.stride_w == 2 && s.pad_h == 0 && s.pad_w == 0 &&
+                        s.dilation_h == 1 && s.dilation_w == 1;
+    if (is_2x2 && g.w == 1 && t.w == 1 && x.w == 1)
+      return parallel_tasks(s.n * s.c, work, [&](int64_t i) { kernel.backward_plane_2x2(pool, i / s.c, i % s.c); });
+  }
+  if constexpr (std::is_floating_point_v<T>)
+    return parallel_tasks(s.n * s.c, work * 2, [&](int64_t i) { max_pool2d_backward_plane(s, g, t, x, i / s.c, i % s.c); });
+  parallel_tasks(s.n * s.c * s.ih, work * 4, [&](int64_t i) {
+    max_pool2d_backward_row(s, g, t, x, i / s.ih / s.c, i / s.ih % s.c, i % s.ih);
+  });
 }
 
 Tensor max_pool2d_backward(const Tensor& grad_output, const Tensor& taps, const Ints& input_size, bool channels_last,
@@ -150,25 +176,11 @@ Tensor max_pool2d_backward(const Tensor& grad_output, const Tensor& taps, const 
   const ScalarType dtype = grad_output.scalar_type();
   const Tensor grad_input = empty({input_size.data(), input_size.size()}, channels_last, dtype, grad_output);
   dispatch_taps(taps, [&](auto zero) {
-    for_each_tap(kOp, s, const_view<decltype(zero)>(taps), [](auto...) {});
+    using Tap = decltype(zero);
+    const Tensor dense = checked_taps<Tap>(kOp, s, taps);
     dispatch_floating(kOp, dtype, [&](auto number) {
       using T = decltype(number);
-      using Tap = decltype(zero);
-      const View4d<const T> g = const_view<T>(grad_output);
-      const View4d<const Tap> t = const_view<Tap>(taps);
-      const View4d<T> x = view<T>(grad_input);
-      const double work = static_cast<double>(grad_input.numel()) * 4;
-      if constexpr (std::is_floating_point_v<T>) {
-        if (g.c == 1 && t.c == 1 && x.c == 1)
-          return parallel_tasks(s.n * s.ih, work, [&](int64_t i) {
-            max_pool2d_backward_channels_last_row(s, g, t, x, i / s.ih, i % s.ih);
-          });
-        return parallel_tasks(s.n * s.c, work,
-                              [&](int64_t i) { max_pool2d_backward_plane(s, g, t, x, i / s.c, i % s.c); });
-      }
-      parallel_tasks(s.n * s.c * s.ih, work, [&](int64_t i) {
-        max_pool2d_backward_row(s, g, t, x, i / s.ih / s.c, i / s.ih % s.c, i % s.ih);
-      });
+      run_backward(s, const_view<T>(grad_output), const_view<Tap>(dense), view<T>(grad_input));
     });
   });
   return grad_input;

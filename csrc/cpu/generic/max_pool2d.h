@@ -41,23 +41,29 @@ void max_pool2d_row(const Pool2dShape& s, const View4d<const T>& input, const Vi
   }
 }
 
-// Whether every tap of row oh of plane (n, c) names a position inside its window and inside the image, or is dead.
+// Whether every tap names a position inside its window and inside the image, or is dead. `taps` is dense.
 template <typename Tap>
-bool taps_are_inside(const Pool2dShape& s, const View4d<const Tap>& taps, int64_t n, int64_t c, int64_t oh) {
-  const WindowRange h = window_h(s, oh);
-  const Tap* row = taps.data + n * taps.n + c * taps.c + oh * taps.h;
-  bool inside = true;
-  for (int64_t ow = 0; ow < s.ow; ++ow) {
-    const int64_t tap = row[ow * taps.w];
-    const WindowRange w = window_w(s, ow);
-    bool good = tap >= 0 && tap < s.area();
-    if (h.end - h.begin < s.kh || w.end - w.begin < s.kw) {
-      const int64_t i = tap / s.kw, j = tap % s.kw;
-      good &= i >= h.begin && i < h.end && j >= w.begin && j < w.end;
+bool taps_are_inside(const Pool2dShape& s, const View4d<const Tap>& taps) {
+  const bool may_be_dead = sizeof(Tap) == 1 && s.area() < kDeadTap;
+  const Tap area = static_cast<Tap>(s.area()), dead = may_be_dead ? static_cast<Tap>(kDeadTap) : Tap(0);
+  const int64_t count = s.n * s.c * s.oh * s.ow;
+  int wrong = 0;
+  for (int64_t i = 0; i < count; ++i) wrong |= (taps.data[i] < 0) | ((taps.data[i] >= area) & (taps.data[i] != dead));
+  if (wrong) return false;
+  for (int64_t oh = 0; oh < s.oh; ++oh) {
+    const WindowRange h = window_h(s, oh);
+    for (int64_t ow = 0; ow < s.ow; ++ow) {
+      const WindowRange w = window_w(s, ow);
+      if ((h.end - h.begin == s.kh && w.end - w.begin == s.kw) || h.empty() || w.empty()) continue;
+      for (int64_t plane = 0; plane < s.n * s.c; ++plane) {
+        const int64_t tap = taps.data[plane / s.c * taps.n + plane % s.c * taps.c + oh * taps.h + ow * taps.w];
+        const int64_t i = tap / s.kw, j = tap % s.kw;
+        if (may_be_dead && tap == kDeadTap) continue;
+        if (i < h.begin || i >= h.end || j < w.begin || j >= w.end) return false;
+      }
     }
-    inside &= good || (sizeof(Tap) == 1 && tap == kDeadTap && s.area() < kDeadTap);
   }
-  return inside;
+  return true;
 }
 
 // grad_input[n, c, h, :]: each element sums the gradients of the windows that it won, in row-major order of the windows.
@@ -87,33 +93,6 @@ void max_pool2d_backward_row(const Pool2dShape& s, const View4d<const T>& grad_o
   }
 }
 
-// The same for all channels of row h at once, where channels are contiguous; T is float or double.
-template <typename T, typename Tap>
-void max_pool2d_backward_channels_last_row(const Pool2dShape& s, const View4d<const T>& grad_output,
-                                           const View4d<const Tap>& taps, const View4d<T>& grad_input, int64_t n,
-                                           int64_t h) {
-  const int64_t first_h = max(0, ceil_div(h + s.pad_h - (s.kh - 1) * s.dilation_h, s.stride_h));
-  const int64_t last_h = min(s.oh - 1, (h + s.pad_h) / s.stride_h);
-  for (int64_t w = 0; w < s.iw; ++w) {
-    const int64_t first_w = max(0, ceil_div(w + s.pad_w - (s.kw - 1) * s.dilation_w, s.stride_w));
-    const int64_t last_w = min(s.ow - 1, (w + s.pad_w) / s.stride_w);
-    T* sum = grad_input.data + n * grad_input.n + h * grad_input.h + w * grad_input.w;
-    for (int64_t c = 0; c < s.c; ++c) sum[c] = 0;
-    for (int64_t oh = first_h; oh <= last_h; ++oh) {
-      const int64_t i = h + s.pad_h - oh * s.stride_h;
-      if (i % s.dilation_h) continue;
-      for (int64_t ow = first_w; ow <= last_w; ++ow) {
-        const int64_t j = w + s.pad_w - ow * s.stride_w;
-        if (j % s.dilation_w) continue;
-        const Tap here = static_cast<Tap>(i / s.dilation_h * s.kw + j / s.dilation_w);
-        const T* g = grad_output.data + n * grad_output.n + oh * grad_output.h + ow * grad_output.w;
-        const Tap* t = taps.data + n * taps.n + oh * taps.h + ow * taps.w;
-        for (int64_t c = 0; c < s.c; ++c) sum[c] += t[c] == here ? g[c] : T(0);
-      }
-    }
-  }
-}
-
 // The same for one whole plane: gradients are handed out in row-major order of the windows, which adds them up in the same
 // order. The taps have been checked. T is float or double.
 template <typename T, typename Tap>
@@ -127,12 +106,13 @@ void max_pool2d_backward_plane(const Pool2dShape& s, const View4d<const T>& grad
   for (int64_t tap = 0; bytes && tap < s.area(); ++tap)
     offset[tap] = tap / s.kw * s.dilation_h * grad_input.h + tap % s.kw * s.dilation_w * grad_input.w;
   for (int64_t oh = 0; oh < s.oh; ++oh) {
+    if (window_h(s, oh).empty()) continue;
     const T* g = grad_output.data + n * grad_output.n + c * grad_output.c + oh * grad_output.h;
     const Tap* t = taps.data + n * taps.n + c * taps.c + oh * taps.h;
     T* corner = plane + (oh * s.stride_h - s.pad_h) * grad_input.h - s.pad_w * grad_input.w;
     for (int64_t ow = 0; ow < s.ow; ++ow, corner += s.stride_w * grad_input.w) {
       const int64_t tap = t[ow * taps.w];
-      if (bytes && tap >= s.area()) continue;  // dead
+      if ((bytes && tap >= s.area()) || window_w(s, ow).empty()) continue;  // dead
       corner[bytes ? offset[tap] : tap / s.kw * s.dilation_h * grad_input.h + tap % s.kw * s.dilation_w * grad_input.w] +=
           g[ow * grad_output.w];
     }

@@ -14,11 +14,24 @@ struct MaxPool2d {
   uint8_t* taps;  // with the output's strides, or null
 };
 
+// The taps have been checked.
+struct MaxPool2dBackward {
+  Pool2dShape shape;
+  View4d<const float> grad_output;
+  View4d<const uint8_t> taps;
+  View4d<float> grad_input;
+};
+
 struct MaxPool2dKernels {
   // Output row oh of image n, all channels; channels_last.
   void (*channels_last_row)(const MaxPool2d& pool, int64_t n, int64_t oh);
-  // Output rows [begin, end) of one plane; contiguous. `scratch` has room for max_pool2d_scratch_floats().
-  void (*plane_rows)(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin, int64_t end, float* scratch);
+  // Output rows [begin, end) of all planes together, plane by plane; contiguous. `scratch` has room for
+  // max_pool2d_scratch_floats().
+  void (*plane_rows)(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch);
+  // Row h of the input's gradient, all channels; channels_last.
+  void (*backward_channels_last_row)(const MaxPool2dBackward& pool, int64_t n, int64_t h);
+  // One plane of the gradient of pooling 2x2 windows, 2 apart, unpadded; contiguous.
+  void (*backward_plane_2x2)(const MaxPool2dBackward& pool, int64_t n, int64_t c);
 };
 
 // Floats of a padded copy of one input row, with a vector to spare at its end.

@@ -39,7 +39,33 @@ struct Winner {
   }
 };
 
-template <bool kTaps>
+// kWindow > 0: a window of kWindow x kWindow that lies inside; its loops unroll.
+template <bool kTaps, int kWindow>
+inline void pool_channels(const MaxPool2d& pool, const float* window, WindowRange h, WindowRange w, int64_t out) {
+  const Pool2dShape& s = pool.shape;
+  const int64_t row = s.dilation_h * pool.input.h, column = s.dilation_w * pool.input.w;
+  const int64_t last_i = kWindow ? kWindow : h.end, last_j = kWindow ? kWindow : w.end;
+  const int32_t width = kWindow ? kWindow : static_cast<int32_t>(s.kw);
+  for (int64_t c = 0; c < s.c; c += kLanes) {
+    const int64_t count = min(kLanes, s.c - c);
+    Winner<kTaps> winner{broadcast(kLowest), broadcast_int(static_cast<int32_t>(h.begin * s.kw + w.begin))};
+#pragma GCC unroll 3
+    for (int64_t i = kWindow ? 0 : h.begin; i < last_i; ++i) {
+#pragma GCC unroll 3
+      for (int64_t j = kWindow ? 0 : w.begin; j < last_j; ++j) {
+        const float* p = window + i * row + j * column + c;
+        winner.meet(count == kLanes ? load(p) : load_first(p, count), static_cast<int32_t>(i * width + j));
+      }
+    }
+    if (count == kLanes)
+      store(pool.output.data + out + c, winner.value);
+    else
+      store_first(pool.output.data + out + c, winner.value, count);
+    if constexpr (kTaps) store_taps(pool.taps + out + c, winner.tap, count);
+  }
+}
+
+template <bool kTaps, int kWindow>
 void pool_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
   const Pool2dShape& s = pool.shape;
   const WindowRange h = window_h(s, oh);
@@ -48,28 +74,21 @@ void pool_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
     const WindowRange w = window_w(s, ow);
     const float* window = x + (ow * s.stride_w - s.pad_w) * pool.input.w;
     const int64_t out = n * pool.output.n + oh * pool.output.h + ow * pool.output.w;
-    const int32_t first = static_cast<int32_t>(h.begin * s.kw + w.begin);
-    for (int64_t c = 0; c < s.c; c += kLanes) {
-      const int64_t count = min(kLanes, s.c - c);
-      Winner<kTaps> winner{broadcast(kLowest), broadcast_int(first)};
-      for (int64_t i = h.begin; i < h.end; ++i) {
-        const float* row = window + i * s.dilation_h * pool.input.h + c;
-        for (int64_t j = w.begin; j < w.end; ++j) {
-          const float* p = row + j * s.dilation_w * pool.input.w;
-          winner.meet(count == kLanes ? load(p) : load_first(p, count), static_cast<int32_t>(i * s.kw + j));
-        }
-      }
-      if (count == kLanes)
-        store(pool.output.data + out + c, winner.value);
-      else
-        store_first(pool.output.data + out + c, winner.value, count);
-      if constexpr (kTaps) store_taps(pool.taps + out + c, winner.tap, count);
-    }
+    const bool full = h.end - h.begin == s.kh && w.end - w.begin == s.kw;
+    full ? pool_channels<kTaps, kWindow>(pool, window, h, w, out) : pool_channels<kTaps, 0>(pool, window, h, w, out);
   }
 }
 
+template <bool kTaps>
+void pool_channels_last_row_of_window(const MaxPool2d& pool, int64_t n, int64_t oh) {
+  const int64_t window = pool.shape.kh == pool.shape.kw ? pool.shape.kh : 0;
+  if (window == 2) return pool_channels_last_row<kTaps, 2>(pool, n, oh);
+  if (window == 3) return pool_channels_last_row<kTaps, 3>(pool, n, oh);
+  pool_channels_last_row<kTaps, 0>(pool, n, oh);
+}
+
 void max_pool2d_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
-  pool.taps ? pool_channels_last_row<true>(pool, n, oh) : pool_channels_last_row<false>(pool, n, oh);
+  pool.taps ? pool_channels_last_row_of_window<true>(pool, n, oh) : pool_channels_last_row_of_window<false>(pool, n, oh);
 }
 
 template <int... Lane>
@@ -89,19 +108,28 @@ inline Vec load_strided(const float* p, int64_t stride) {
 }
 
 template <bool kTaps, int kStride>
-void pool_plane_rows(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin, int64_t end, float* scratch) {
+void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
   const Pool2dShape& s = pool.shape;
   const int64_t padded = max_pool2d_row_floats(s, kLanes);
   int32_t* first = reinterpret_cast<int32_t*>(scratch + s.kh * padded);  // of each column, the first position inside
   for (int64_t i = 0; i < s.kh * padded; ++i) scratch[i] = kLowest;
   if constexpr (kTaps)
     for (int64_t ow = 0; ow < round_up(s.ow, kLanes); ++ow) first[ow] = static_cast<int32_t>(window_w(s, ow).begin);
-  const float* plane = pool.input.data + n * pool.input.n + c * pool.input.c;
-  for (int64_t oh = begin; oh < end; ++oh) {
+  const float* input_end = pool.input.data + (s.n - 1) * pool.input.n + (s.c - 1) * pool.input.c +
+                           (s.ih - 1) * pool.input.h + s.iw;
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t plane = r / s.oh, oh = r % s.oh, n = plane / s.c, c = plane % s.c;
     const WindowRange h = window_h(s, oh);
-    for (int64_t i = h.begin; i < h.end; ++i) {
-      const float* row = plane + (oh * s.stride_h - s.pad_h + i * s.dilation_h) * pool.input.h;
-      std::memcpy(scratch + i * padded + s.pad_w, row, s.iw * sizeof(float));
+    const float* image = pool.input.data + n * pool.input.n + c * pool.input.c + (oh * s.stride_h - s.pad_h) * pool.input.h;
+    const int64_t row_step = s.dilation_h * pool.input.h;
+    // A row is read where it lies if no lane that counts meets an edge and no load passes the end of the tensor.
+    const float* rows = image;
+    int64_t rows_step = row_step;
+    if (s.pad_w > 0 || (s.ow - 1) * s.stride_w + (s.kw - 1) * s.dilation_w >= s.iw ||
+        image + (h.end - 1) * row_step + padded > input_end) {
+      for (int64_t i = h.begin; i < h.end; ++i)
+        std::memcpy(scratch + i * padded + s.pad_w, image + i * row_step, s.iw * sizeof(float));
+      rows = scratch, rows_step = padded;
     }
     const int64_t out = n * pool.output.n + c * pool.output.c + oh * pool.output.h;
     const int32_t first_row = static_cast<int32_t>(h.begin * s.kw);
@@ -109,7 +137,7 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin,
       Winner<kTaps> winner{broadcast(kLowest), IntVec{}};
       if constexpr (kTaps) winner.tap = load(first + ow) + broadcast_int(first_row);
       for (int64_t i = h.begin; i < h.end; ++i) {
-        const float* p = scratch + i * padded + ow * s.stride_w;
+        const float* p = rows + i * rows_step + ow * s.stride_w;
         for (int64_t j = 0; j < s.kw; ++j, p += s.dilation_w)
           winner.meet(load_strided<kStride>(p, s.stride_w), static_cast<int32_t>(i * s.kw + j));
       }
@@ -124,17 +152,17 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin,
 }
 
 template <bool kTaps>
-void pool_plane_rows_of_stride(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin, int64_t end, float* scratch) {
+void pool_plane_rows_of_stride(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
   switch (pool.shape.stride_w) {
-    case 1: return pool_plane_rows<kTaps, 1>(pool, n, c, begin, end, scratch);
-    case 2: return pool_plane_rows<kTaps, 2>(pool, n, c, begin, end, scratch);
-    default: return pool_plane_rows<kTaps, 0>(pool, n, c, begin, end, scratch);
+    case 1: return pool_plane_rows<kTaps, 1>(pool, begin, end, scratch);
+    case 2: return pool_plane_rows<kTaps, 2>(pool, begin, end, scratch);
+    default: return pool_plane_rows<kTaps, 0>(pool, begin, end, scratch);
   }
 }
 
-void max_pool2d_plane_rows(const MaxPool2d& pool, int64_t n, int64_t c, int64_t begin, int64_t end, float* scratch) {
-  pool.taps ? pool_plane_rows_of_stride<true>(pool, n, c, begin, end, scratch)
-            : pool_plane_rows_of_stride<false>(pool, n, c, begin, end, scratch);
+void max_pool2d_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
+  pool.taps ? pool_plane_rows_of_stride<true>(pool, begin, end, scratch)
+            : pool_plane_rows_of_stride<false>(pool, begin, end, scratch);
 }
 
 }  // namespace
