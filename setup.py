@@ -36,7 +36,7 @@ CXX_FLAGS = ["-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fvisibility-
 # Contraction gives fused multiply-adds; NaN, infinities and signed zeros keep their meaning.
 KERNEL_FLAGS = ["-fno-exceptions", "-fno-rtti", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 STABLE_ABI = [f"-DTORCH_TARGET_VERSION=0x{MINIMUM_TORCH[0]:02x}{MINIMUM_TORCH[1]:02x}000000000000"]
-NVCC_FLAGS = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--cudart=static", "--threads=2"]
+NVCC_FLAGS = ["-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden", "--cudart=static", "--threads=2"]
 
 
 def find_torch():
@@ -139,13 +139,12 @@ def write_ninja(out, library):
         *sorted((CSRC / "common").glob("*.cpp")),
         *sorted((CSRC / "cpu").glob("*.cpp")),
     ]
-    cuda_sources = sorted((CSRC / "cuda").glob("*.cpp"))
-    absent = CSRC / "cuda" / "absent.cpp"  # registers a clear error for every op that has no CUDA kernel in it
-    ops += [s for s in cuda_sources if s != absent] if cuda else [absent]
-    why = f'-DCONVKIT_CUDA_REASON="{reason}"'
+    absent = CSRC / "cuda" / "absent.cpp"  # registers a clear error for every op that has no CUDA kernel
+    ops += sorted((CSRC / "cuda").glob("*.cpp")) if cuda else [absent]
+    why = [f"-DCONVKIT_CUDA={int(bool(cuda))}", f'-DCONVKIT_CUDA_REASON="{reason}"']
     for source in ops:
-        ninja.add("cxx", source, [*common, *STABLE_ABI, *headers, *([why] if source == absent else [])])
-    info = [f'-DCONVKIT_TORCH="{version}"', f'-DCONVKIT_CUDA_ARCHS="{";".join(archs) if cuda else ""}"', why]
+        ninja.add("cxx", source, [*common, *STABLE_ABI, *headers, *(why if source == absent else [])])
+    info = [*why, f'-DCONVKIT_TORCH="{version}"', f'-DCONVKIT_CUDA_ARCHS="{";".join(archs) if cuda else ""}"']
     ninja.add("cxx", CSRC / "module.cpp", [*common, *info, "-isystem", sysconfig.get_path("include")])
 
     link = ["-L", torch / "lib", "-ltorch_cpu", f"-Wl,--version-script={CSRC}/exports.map"]
