@@ -116,14 +116,12 @@ class NinjaFile:
             path.write_text(text)
 
 
-def write_ninja(out, library):
+def write_ninja(library):
+    """Write build.ninja for what this machine and the environment ask for; returns its directory."""
     torch, version, torch_has_cuda = find_torch()
     cuda, reason = find_nvcc(torch_has_cuda)
-    archs = (
-        os.environ.get("CONVKIT_CUDA_ARCHS", "").split(";")
-        if os.environ.get("CONVKIT_CUDA_ARCHS")
-        else (visible_gpu_archs() or ["80", "90a", "120", "75+PTX"])
-    )
+    archs = list(filter(None, os.environ.get("CONVKIT_CUDA_ARCHS", "").split(";")))
+    archs = archs or visible_gpu_archs() or ["80", "90a", "120", "75+PTX"]
     compiler, extra = os.environ.get("CXX", "g++"), os.environ.get("CXXFLAGS", "")
 
     ninja = NinjaFile()
@@ -157,8 +155,12 @@ def write_ninja(out, library):
         libraries = next(d for d in (toolkit / "lib64", toolkit / "lib") if (d / "libcudart_static.a").exists())
         link += ["-L", libraries, "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
     ninja.rule("link", f"{compiler} -shared $in -o $out {shlex.join(map(str, link))}", depfile=False)
+    # Not setuptools' build_temp: an editable install throws that directory away.
+    out = ROOT / "build" / f"ninja-{sys.implementation.cache_tag}-torch{version}{'-cuda' if cuda else ''}"
+    out.mkdir(parents=True, exist_ok=True)
     ninja.write(out / "build.ninja", library)
     print(f"convkit: torch {version}, CUDA kernels: {'yes' if cuda else 'no'} ({reason})", flush=True)
+    return out
 
 
 def ninja_executable():
@@ -174,14 +176,10 @@ class NinjaBuildExt(build_ext):
     def build_extension(self, ext):
         import pybind11
 
-        _, version, _ = find_torch()
-        # Not self.build_temp: an editable install throws that directory away.
-        out = ROOT / "build" / f"ninja-{sys.implementation.cache_tag}-torch{version}"
-        out.mkdir(parents=True, exist_ok=True)
         library = Path(self.get_ext_filename(ext.name)).name
-        write_ninja(out, library)
+        out = write_ninja(library)
         jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
-        # By environment, not by flag: an isolated build has pybind11 elsewhere each time, and must not recompile for that.
+        # By environment, not by flag: an isolated build has pybind11 elsewhere each time and must not recompile for it.
         paths = [pybind11.get_include(), os.environ.get("CPLUS_INCLUDE_PATH")]
         environment = {**os.environ, "CPLUS_INCLUDE_PATH": os.pathsep.join(filter(None, paths))}
         subprocess.check_call([ninja_executable(), "-C", str(out), *jobs], env=environment)
