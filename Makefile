@@ -1,5 +1,5 @@
-# `make demo` and `make test` need nothing but python3 (and a C++ compiler): they set up .venv first. PYTHON=/path/of/a/python
-# uses that environment as it is instead, with the torch it has. The second run touches no network.
+# `make demo` and `make test` need nothing but python3 and a C++ compiler: they set up .venv first.
+# PYTHON=/path/of/a/python uses that environment instead, with the torch it has. The second run touches no network.
 ifdef PYTHON
   PREFIX := $(shell $(PYTHON) -c "import sys; print(sys.prefix)")
   ENVIRONMENT := $(wildcard $(PREFIX)/pyvenv.cfg)
@@ -71,7 +71,7 @@ $(DONE)/lint: pyproject.toml $(ENVIRONMENT)
 	$(PIP) $(LINTERS)
 	@mkdir -p $(@D) && touch $@
 
-# torch first: whatever else is installed then finds it there. The build tools stay, so that a rebuild needs no download.
+# torch first: whatever else is installed then finds it there. The build tools stay: a rebuild needs no download.
 $(DONE)/torch: $(ENVIRONMENT)
 	$(PYTHON) -c "import torch" 2>/dev/null || $(PIP) $(TORCH)
 	$(PIP) "setuptools>=77" "pybind11>=3" ninja
