@@ -25,18 +25,22 @@ def cpu_rows():
 
 
 def cuda_rows():
-    """The same of every CUDA architecture that was compiled for."""
+    """The same of the GPU and of every CUDA architecture that was compiled for."""
     archs = nvcc_archs(ROOT / "build")
+    with_cuda = convkit._library._C.build_info()["cuda_archs"]
     if not archs:
-        yield "CUDA", "no", "make cuda-check has not been run" if shutil.which("nvcc") else "there is no nvcc"
-    gpus = [torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())] if torch.version.cuda else []
-    names = {f"sm_{major}{minor}" for major, minor in gpus}
-    reason = "no GPU of this kind" if gpus else "no GPU" if torch.version.cuda else "torch is a CPU build"
+        yield "nvcc", "no", "make cuda-check has not been run" if shutil.which("nvcc") else "there is no nvcc"
+    if torch.cuda.is_available() and with_cuda:
+        yield "GPU", "yes", torch.cuda.get_device_name()
+        major, minor = torch.cuda.get_device_capability()
+        here = f"sm_{major}{minor}"
+    else:
+        reason = "this convkit has no CUDA kernels" if torch.cuda.is_available() else "torch sees none"
+        yield "GPU", "no", reason
+        here = None
     for arch in archs:
-        if arch.rstrip("a") in names and convkit._library._C.build_info()["cuda_archs"]:
-            yield arch, "compiled and run", ""
-        else:
-            yield arch, "compiled", reason
+        run = arch.rstrip("a") == here
+        yield arch, "compiled and run" if run else "compiled", "" if run else "no such GPU in these tests"
 
 
 def main():
