@@ -17,9 +17,9 @@ BUILD = ROOT / "build" / f"ninja-{sys.implementation.cache_tag}-torch{torch.__ve
 OPS = re.findall(r'm\.def\(\s*"(\w+)\(', (ROOT / "csrc" / "library.cpp").read_text())
 
 
-def run(*command):
+def run(*command, cwd=None):
     """What the command prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
 
 
 def python(code, home=HOME, **environment):

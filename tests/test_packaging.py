@@ -20,7 +20,8 @@ def test_wheel_holds_the_package_only(tmp_path):
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     run(*pip, str(tmp_path), str(ROOT))
     [wheel] = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
+    with zipfile.ZipFile(wheel) as contents:
+        names = contents.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"convkit"}
     binaries = [name for name in names if ".so" in name]
     assert len(binaries) == 1
@@ -33,9 +34,10 @@ def test_wheel_holds_the_package_only(tmp_path):
 @needs_tools
 def test_sdist_holds_what_a_build_needs(tmp_path):
     command = [sys.executable, "setup.py", "--quiet", "sdist", "--formats=gztar", "--dist-dir", str(tmp_path)]
-    run("env", "--chdir", str(ROOT), *command)
+    run(*command, cwd=ROOT)
     [archive] = tmp_path.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(archive).getnames()}
+    with tarfile.open(archive) as contents:
+        names = {name.partition("/")[2] for name in contents.getnames()}
     needed = [path for folder in ["csrc", "_build", "convkit"] for path in (ROOT / folder).rglob("*.*")]
     built = {".so", ".pyc"}
     assert {str(path.relative_to(ROOT)) for path in needed if path.suffix not in built and path.is_file()} <= names
