@@ -179,7 +179,7 @@ class NinjaBuildExt(build_ext):
         library = Path(self.get_ext_filename(ext.name)).name
         out = write_ninja(library)
         jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
-        # By environment, not by flag: an isolated build has pybind11 elsewhere each time and must not recompile for it.
+        # By environment, not by flag: isolated builds have pybind11 elsewhere each time and must not recompile for it.
         paths = [pybind11.get_include(), os.environ.get("CPLUS_INCLUDE_PATH")]
         environment = {**os.environ, "CPLUS_INCLUDE_PATH": os.pathsep.join(filter(None, paths))}
         subprocess.check_call([ninja_executable(), "-C", str(out), *jobs], env=environment)
