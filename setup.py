@@ -36,7 +36,7 @@ CXX_FLAGS = ["-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fvisibility-
 # Contraction gives fused multiply-adds; NaN, infinities and signed zeros keep their meaning.
 KERNEL_FLAGS = ["-fno-exceptions", "-fno-rtti", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 STABLE_ABI = [f"-DTORCH_TARGET_VERSION=0x{MINIMUM_TORCH[0]:02x}{MINIMUM_TORCH[1]:02x}000000000000"]
-NVCC_FLAGS = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--cudart=static", "--threads=2"]
+NVCC_FLAGS = ["-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden", "--cudart=static", "--threads=2"]
 
 
 def find_torch():
@@ -116,14 +116,12 @@ class NinjaFile:
             path.write_text(text)
 
 
-def write_ninja(out, library):
+def write_ninja(library):
+    """Write build.ninja for what this machine and the environment ask for; returns its directory."""
     torch, version, torch_has_cuda = find_torch()
     cuda, reason = find_nvcc(torch_has_cuda)
-    archs = (
-        os.environ.get("CONVKIT_CUDA_ARCHS", "").split(";")
-        if os.environ.get("CONVKIT_CUDA_ARCHS")
-        else (visible_gpu_archs() or ["80", "90a", "120", "75+PTX"])
-    )
+    archs = list(filter(None, os.environ.get("CONVKIT_CUDA_ARCHS", "").split(";")))
+    archs = archs or visible_gpu_archs() or ["80", "90a", "120", "75+PTX"]
     compiler, extra = os.environ.get("CXX", "g++"), os.environ.get("CXXFLAGS", "")
 
     ninja = NinjaFile()
@@ -139,13 +137,12 @@ def write_ninja(out, library):
         *sorted((CSRC / "common").glob("*.cpp")),
         *sorted((CSRC / "cpu").glob("*.cpp")),
     ]
-    cuda_sources = sorted((CSRC / "cuda").glob("*.cpp"))
-    absent = CSRC / "cuda" / "absent.cpp"  # registers a clear error for every op that has no CUDA kernel in it
-    ops += [s for s in cuda_sources if s != absent] if cuda else [absent]
-    why = f'-DCONVKIT_CUDA_REASON="{reason}"'
+    absent = CSRC / "cuda" / "absent.cpp"  # registers a clear error for every op that has no CUDA kernel
+    ops += sorted((CSRC / "cuda").glob("*.cpp")) if cuda else [absent]
+    why = [f"-DCONVKIT_CUDA={int(bool(cuda))}", f'-DCONVKIT_CUDA_REASON="{reason}"']
     for source in ops:
-        ninja.add("cxx", source, [*common, *STABLE_ABI, *headers, *([why] if source == absent else [])])
-    info = [f'-DCONVKIT_TORCH="{version}"', f'-DCONVKIT_CUDA_ARCHS="{";".join(archs) if cuda else ""}"', why]
+        ninja.add("cxx", source, [*common, *STABLE_ABI, *headers, *(why if source == absent else [])])
+    info = [*why, f'-DCONVKIT_TORCH="{version}"', f'-DCONVKIT_CUDA_ARCHS="{";".join(archs) if cuda else ""}"']
     ninja.add("cxx", CSRC / "module.cpp", [*common, *info, "-isystem", sysconfig.get_path("include")])
 
     link = ["-L", torch / "lib", "-ltorch_cpu", f"-Wl,--version-script={CSRC}/exports.map"]
@@ -158,8 +155,12 @@ def write_ninja(out, library):
         libraries = next(d for d in (toolkit / "lib64", toolkit / "lib") if (d / "libcudart_static.a").exists())
         link += ["-L", libraries, "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
     ninja.rule("link", f"{compiler} -shared $in -o $out {shlex.join(map(str, link))}", depfile=False)
+    # Not setuptools' build_temp: an editable install throws that directory away.
+    out = ROOT / "build" / f"ninja-{sys.implementation.cache_tag}-torch{version}{'-cuda' if cuda else ''}"
+    out.mkdir(parents=True, exist_ok=True)
     ninja.write(out / "build.ninja", library)
     print(f"convkit: torch {version}, CUDA kernels: {'yes' if cuda else 'no'} ({reason})", flush=True)
+    return out
 
 
 def ninja_executable():
@@ -175,12 +176,8 @@ class NinjaBuildExt(build_ext):
     def build_extension(self, ext):
         import pybind11
 
-        _, version, _ = find_torch()
-        # Not self.build_temp: an editable install throws that directory away.
-        out = ROOT / "build" / f"ninja-{sys.implementation.cache_tag}-torch{version}"
-        out.mkdir(parents=True, exist_ok=True)
         library = Path(self.get_ext_filename(ext.name)).name
-        write_ninja(out, library)
+        out = write_ninja(library)
         jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
         # By environment, not by flag: isolated builds have pybind11 elsewhere each time and must not recompile for it.
         paths = [pybind11.get_include(), os.environ.get("CPLUS_INCLUDE_PATH")]

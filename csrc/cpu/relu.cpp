@@ -1,6 +1,7 @@
 // relu, relu_ and relu_backward on the CPU.
+#include "common/relu.h"
+
 #include "common/int_math.h"
-#include "common/tensor.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
 
@@ -41,40 +42,27 @@ void relu_into(const Tensor& input, const Tensor& output) {
   });
 }
 
-Tensor relu(const Tensor& input) {
-  const Tensor output = torch::stable::empty_like(input);  // dense, with the input's strides where those are dense
-  relu_into(with_strides_of(input, output), output);
-  return output;
-}
-
-void relu_(Tensor input) {
-  if (is_dense(input)) return relu_into(input, input);
-  Tensor result = relu(input);
-  torch::stable::copy_(input, result);
-}
-
-Tensor relu_backward(const Tensor& grad_output, const Tensor& result) {
-  CONVKIT_CHECK(std::ranges::equal(grad_output.sizes(), result.sizes()),
-                "relu_backward: grad_output and result must have the same size, but got ",
-                format_sizes(grad_output.sizes()), " and ", format_sizes(result.sizes()));
-  CONVKIT_CHECK(grad_output.scalar_type() == result.scalar_type(),
-                "relu_backward: grad_output and result must have the same dtype, but got ",
-                dtype_name(grad_output.scalar_type()), " and ", dtype_name(result.scalar_type()));
-  const Tensor grad_input = torch::stable::empty_like(result);
-  const Tensor grad = with_strides_of(grad_output, grad_input), dense_result = with_strides_of(result, grad_input);
+void relu_backward_into(const Tensor& grad_output, const Tensor& result, const Tensor& grad_input) {
   dispatch_real("relu_backward", result.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const T* g = static_cast<const T*>(grad.const_data_ptr());
-    const T* r = static_cast<const T*>(dense_result.const_data_ptr());
+    const T* g = static_cast<const T*>(grad_output.const_data_ptr());
+    const T* r = static_cast<const T*>(result.const_data_ptr());
     T* out = static_cast<T*>(grad_input.mutable_data_ptr());
-    for_each_block(grad.numel(), [&](int64_t begin, int64_t count) {
+    for_each_block(result.numel(), [&](int64_t begin, int64_t count) {
       if constexpr (std::is_same_v<T, float>)
         kernels().relu.backward(g + begin, r + begin, out + begin, count);
       else
         relu_backward_generic(g + begin, r + begin, out + begin, count);
     });
   });
-  return grad_input;
+}
+
+Tensor relu(const Tensor& input) { return relu_with(input, relu_into); }
+
+void relu_(Tensor input) { relu_inplace_with(input, relu_into); }
+
+Tensor relu_backward(const Tensor& grad_output, const Tensor& result) {
+  return relu_backward_with(grad_output, result, relu_backward_into);
 }
 
 }  // namespace

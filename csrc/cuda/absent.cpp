@@ -1,20 +1,45 @@
-// In place of the CUDA part where it is not built: every op of a CUDA tensor says so, and how to get it.
+// Ops without a CUDA kernel say so, by name, when they meet a CUDA tensor: all of them in a build without CUDA, those
+// that have none yet in a build with it. Every op of csrc/library.cpp stands in one of the two lists.
 #include <torch/csrc/stable/library.h>
 
 #include "common/check.h"
 
+#define CONVKIT_OPS_WITHOUT_CUDA_KERNEL(OP) \
+  OP(conv2d)                                \
+  OP(conv2d_backward_input)                 \
+  OP(conv2d_backward_weight)                \
+  OP(conv2d_backward_bias)                  \
+  OP(conv2d_max_pool2d)                     \
+  OP(max_pool2d)                            \
+  OP(max_pool2d_with_taps)                  \
+  OP(max_pool2d_indices)                    \
+  OP(max_pool2d_backward)                   \
+  OP(max_pool2d_gather)                     \
+  OP(linear)
+
+#define CONVKIT_OPS_WITH_CUDA_KERNEL(OP) \
+  OP(relu)                               \
+  OP(relu_)                              \
+  OP(relu_backward)
+
 namespace {
 
-void absent(StableIValue*, uint64_t, uint64_t) {
-  throw std::runtime_error("convkit was built without its CUDA kernels (" CONVKIT_CUDA_REASON
-                           "); install it again with CONVKIT_CUDA=1 set where nvcc is installed");
+[[noreturn]] void refuse(const char* op) {
+#if CONVKIT_CUDA
+  throw std::runtime_error(convkit::concat("convkit.", op, " has no CUDA kernel yet; move the tensors to the CPU"));
+#else
+  throw std::runtime_error(convkit::concat("convkit.", op,
+                                           ": convkit was built without its CUDA kernels (" CONVKIT_CUDA_REASON
+                                           "); install it again with CONVKIT_CUDA=1 set where nvcc is installed"));
+#endif
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(convkit, CUDA, m) {
-  for (const char* op : {"relu", "relu_", "relu_backward", "conv2d", "conv2d_backward_input", "conv2d_backward_weight",
-                         "conv2d_backward_bias", "conv2d_max_pool2d", "max_pool2d", "max_pool2d_with_taps",
-                         "max_pool2d_indices", "max_pool2d_backward", "max_pool2d_gather", "linear"})
-    m.impl(op, &absent);
+#define CONVKIT_REFUSE(op) m.impl(#op, [](StableIValue*, uint64_t, uint64_t) { refuse(#op); });
+  CONVKIT_OPS_WITHOUT_CUDA_KERNEL(CONVKIT_REFUSE)
+#if !CONVKIT_CUDA
+  CONVKIT_OPS_WITH_CUDA_KERNEL(CONVKIT_REFUSE)
+#endif
 }
