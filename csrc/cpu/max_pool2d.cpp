@@ -155,7 +155,7 @@ void run_backward(const Pool2dShape& s, const View4d<const T>& g, const View4d<c
       return parallel_tasks(s.n * s.ih, work,
                             [&](int64_t i) { kernel.backward_channels_last_row(pool, i / s.ih, i % s.ih); });
     const bool is_2x2 = s.kh == 2 && s.kw == 2 && s.stride_h == 2 && s.stride_w == 2 && s.pad_h == 0 && s.pad_w == 0 &&
-                        s.dilation_h == 1 && s.dilation_w == 1;
+                        s.dilation_h == 1 && s.dilation_w == 1 && 2 * s.oh <= s.ih && 2 * s.ow <= s.iw;
     if (is_2x2 && g.w == 1 && t.w == 1 && x.w == 1)
       return parallel_tasks(s.n * s.c, work, [&](int64_t i) { kernel.backward_plane_2x2(pool, i / s.c, i % s.c); });
   }

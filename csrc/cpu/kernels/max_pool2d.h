@@ -30,7 +30,7 @@ struct MaxPool2dKernels {
   void (*plane_rows)(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch);
   // Row h of the input's gradient, all channels; channels_last.
   void (*backward_channels_last_row)(const MaxPool2dBackward& pool, int64_t n, int64_t h);
-  // One plane of the gradient of pooling 2x2 windows, 2 apart, unpadded; contiguous.
+  // one plane of the gradient of pooling 2x2 windows, 2 apart, all inside the image; contiguous.
   void (*backward_plane_2x2)(const MaxPool2dBackward& pool, int64_t n, int64_t c);
 };
 

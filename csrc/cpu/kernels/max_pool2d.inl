@@ -13,16 +13,17 @@
 namespace convkit {
 namespace {
 
-typedef uint8_t ByteVec __attribute__((vector_size(kLanes)));
-
 constexpr float kLowest = -__builtin_inff();
 
-inline void store_taps(uint8_t* p, IntVec taps, int64_t count) {
-  const ByteVec bytes = __builtin_convertvector(taps, ByteVec);
-  if (count >= kLanes)
-    std::memcpy(p, &bytes, kLanes);
-  else
-    std::memcpy(p, &bytes, count);
+// Taps are compared as integers as wide as a float and stored as bytes. They pass through a block of memory, because loops
+// over one become the ISA's own packing instructions, which conversions of a single vector do not.
+constexpr int64_t kTapBlock = 256;
+
+inline void narrow_taps(const int32_t* wide, uint8_t* taps, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) taps[i] = static_cast<uint8_t>(wide[i]);
+}
+inline void widen_taps(const uint8_t* taps, int32_t* wide, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) wide[i] = taps[i];
 }
 
 inline IntVec broadcast_int(int32_t x) { return x + IntVec{}; }
@@ -46,6 +47,7 @@ inline void pool_channels(const MaxPool2d& pool, const float* window, WindowRang
   const int64_t row = s.dilation_h * pool.input.h, column = s.dilation_w * pool.input.w;
   const int64_t last_i = kWindow ? kWindow : h.end, last_j = kWindow ? kWindow : w.end;
   const int32_t width = kWindow ? kWindow : static_cast<int32_t>(s.kw);
+  int32_t wide[kTapBlock];
   for (int64_t c = 0; c < s.c; c += kLanes) {
     const int64_t count = min(kLanes, s.c - c);
     Winner<kTaps> winner{broadcast(kLowest), broadcast_int(static_cast<int32_t>(h.begin * s.kw + w.begin))};
@@ -61,7 +63,11 @@ inline void pool_channels(const MaxPool2d& pool, const float* window, WindowRang
       store(pool.output.data + out + c, winner.value);
     else
       store_first(pool.output.data + out + c, winner.value, count);
-    if constexpr (kTaps) store_taps(pool.taps + out + c, winner.tap, count);
+    if constexpr (kTaps) {
+      store(wide + c % kTapBlock, winner.tap);
+      const int64_t done = c % kTapBlock + count;
+      if (done >= kTapBlock || c + count == s.c) narrow_taps(wide, pool.taps + out + c - c % kTapBlock, done);
+    }
   }
 }
 
@@ -117,8 +123,10 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
     for (int64_t ow = 0; ow < round_up(s.ow, kLanes); ++ow) first[ow] = static_cast<int32_t>(window_w(s, ow).begin);
   const float* input_end = pool.input.data + (s.n - 1) * pool.input.n + (s.c - 1) * pool.input.c +
                            (s.ih - 1) * pool.input.h + s.iw;
-  for (int64_t r = begin; r < end; ++r) {
-    const int64_t plane = r / s.oh, oh = r % s.oh, n = plane / s.c, c = plane % s.c;
+  int64_t oh = begin % s.oh, c = begin / s.oh % s.c, n = begin / s.oh / s.c;
+  for (int64_t r = begin; r < end; ++r, ++oh) {
+    if (oh == s.oh) oh = 0, ++c;
+    if (c == s.c) c = 0, ++n;
     const WindowRange h = window_h(s, oh);
     const float* image = pool.input.data + n * pool.input.n + c * pool.input.c + (oh * s.stride_h - s.pad_h) * pool.input.h;
     const int64_t row_step = s.dilation_h * pool.input.h;
@@ -132,6 +140,7 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
       rows = scratch, rows_step = padded;
     }
     const int64_t out = n * pool.output.n + c * pool.output.c + oh * pool.output.h;
+    int32_t wide[kTapBlock];
     const int32_t first_row = static_cast<int32_t>(h.begin * s.kw);
     for (int64_t ow = 0; ow < s.ow; ow += kLanes) {
       Winner<kTaps> winner{broadcast(kLowest), IntVec{}};
@@ -146,7 +155,11 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
         store(pool.output.data + out + ow, winner.value);
       else
         store_first(pool.output.data + out + ow, winner.value, count);
-      if constexpr (kTaps) store_taps(pool.taps + out + ow, winner.tap, count);
+      if constexpr (kTaps) {
+        store(wide + ow % kTapBlock, winner.tap);
+        const int64_t done = ow % kTapBlock + count;
+        if (done >= kTapBlock || ow + count == s.ow) narrow_taps(wide, pool.taps + out + ow - ow % kTapBlock, done);
+      }
     }
   }
 }

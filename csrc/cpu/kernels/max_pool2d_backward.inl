@@ -8,15 +8,6 @@
 namespace convkit {
 namespace {
 
-inline IntVec load_taps(const uint8_t* p, int64_t count) {
-  ByteVec bytes{};
-  if (count >= kLanes)
-    std::memcpy(&bytes, p, kLanes);
-  else
-    std::memcpy(&bytes, p, count);
-  return __builtin_convertvector(bytes, IntVec);
-}
-
 // The outputs [first, last] along one dimension whose windows span this input position.
 struct WindowsOver {
   int64_t first, last;
@@ -36,27 +27,23 @@ void max_pool2d_backward_channels_last_row(const MaxPool2dBackward& pool, int64_
   for (int64_t w = 0; w < s.iw; ++w) {
     const WindowsOver columns(w, s.stride_w, s.pad_w, (s.kw - 1) * s.dilation_w, s.ow);
     float* out = pool.grad_input.data + n * pool.grad_input.n + h * pool.grad_input.h + w * pool.grad_input.w;
-    for (int64_t c = 0; c < s.c; c += kLanes) {
-      const int64_t count = min(kLanes, s.c - c);
-      Vec sum{};
+    for (int64_t c = 0; c < s.c; c += kTapBlock) {
+      const int64_t count = min(kTapBlock, s.c - c);
+      float sum[kTapBlock] = {};
+      int32_t tap[kTapBlock];
       for (int64_t oh = rows.first; oh <= rows.last; ++oh) {
         const int64_t i = h + s.pad_h - oh * s.stride_h;
         if (s.dilation_h > 1 && i % s.dilation_h) continue;
         for (int64_t ow = columns.first; ow <= columns.last; ++ow) {
           const int64_t j = w + s.pad_w - ow * s.stride_w;
           if (s.dilation_w > 1 && j % s.dilation_w) continue;
-          const int64_t tap = (s.dilation_h > 1 ? i / s.dilation_h : i) * s.kw + (s.dilation_w > 1 ? j / s.dilation_w : j);
-          const float* p = g + oh * pool.grad_output.h + ow * pool.grad_output.w + c;
-          const Vec grad = count == kLanes ? load(p) : load_first(p, count);
-          const IntVec won = load_taps(taps + oh * pool.taps.h + ow * pool.taps.w + c, count) ==
-                             broadcast_int(static_cast<int32_t>(tap));
-          sum += won ? grad : Vec{};
+          const int32_t here = static_cast<int32_t>(i / s.dilation_h * s.kw + j / s.dilation_w);
+          const float* grad = g + oh * pool.grad_output.h + ow * pool.grad_output.w + c;
+          widen_taps(taps + oh * pool.taps.h + ow * pool.taps.w + c, tap, count);
+          for (int64_t k = 0; k < count; ++k) sum[k] += tap[k] == here ? grad[k] : 0.0f;
         }
       }
-      if (count == kLanes)
-        store(out + c, sum);
-      else
-        store_first(out + c, sum, count);
+      std::memcpy(out + c, sum, count * sizeof(float));
     }
   }
 }
@@ -81,17 +68,20 @@ void max_pool2d_backward_plane_2x2(const MaxPool2dBackward& pool, int64_t n, int
     const uint8_t* taps = pool.taps.data + n * pool.taps.n + c * pool.taps.c + oh * pool.taps.h;
     const uint8_t left = static_cast<uint8_t>(h % 2 * 2);
     int64_t ow = 0;
+    int32_t wide[kTapBlock];
     for (; ow + kLanes <= windows && 2 * (ow + kLanes) <= s.iw; ow += kLanes) {
-      const IntVec tap = load_taps(taps + ow, kLanes);
+      if (ow % kTapBlock == 0) widen_taps(taps + ow, wide, min(kTapBlock, windows - ow));
+      const IntVec tap = load(wide + ow % kTapBlock);
       const Vec grad = load(g + ow);
       const Vec even = tap == broadcast_int(left) ? grad : Vec{}, odd = tap == broadcast_int(left + 1) ? grad : Vec{};
       store(out + 2 * ow, interleave_low(even, odd, kAll));
       store(out + 2 * ow + kLanes, interleave_high(even, odd, kAll));
     }
-    for (int64_t w = 2 * ow; w < s.iw; ++w) {
-      const bool won = w / 2 < windows && taps[w / 2] == left + w % 2;
-      out[w] = 0.0f + (won ? g[w / 2] : 0.0f);
+    for (; ow < windows; ++ow) {
+      out[2 * ow] = taps[ow] == left ? g[ow] : 0.0f;
+      out[2 * ow + 1] = taps[ow] == left + 1 ? g[ow] : 0.0f;
     }
+    for (int64_t w = 2 * windows; w < s.iw; ++w) out[w] = 0.0f;  // a last column or row that no window covers
   }
 }
 
