@@ -45,11 +45,15 @@ void max_pool2d_row(const Pool2dShape& s, const View4d<const T>& input, const Vi
 template <typename Tap>
 bool taps_are_inside(const Pool2dShape& s, const View4d<const Tap>& taps) {
   const bool may_be_dead = sizeof(Tap) == 1 && s.area() < kDeadTap;
-  const Tap area = static_cast<Tap>(s.area()), dead = may_be_dead ? static_cast<Tap>(kDeadTap) : Tap(0);
+  const Tap dead = may_be_dead ? static_cast<Tap>(kDeadTap) : Tap(0);
   const int64_t count = s.n * s.c * s.oh * s.ow;
-  int wrong = 0;
-  for (int64_t i = 0; i < count; ++i) wrong |= (taps.data[i] < 0) | ((taps.data[i] >= area) & (taps.data[i] != dead));
-  if (wrong) return false;
+  Tap least = 0, largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const Tap tap = taps.data[i] == dead ? Tap(0) : taps.data[i];
+    least = tap < least ? tap : least;
+    largest = tap > largest ? tap : largest;
+  }
+  if (least < 0 || largest >= s.area()) return false;
   for (int64_t oh = 0; oh < s.oh; ++oh) {
     const WindowRange h = window_h(s, oh);
     for (int64_t ow = 0; ow < s.ow; ++ow) {
