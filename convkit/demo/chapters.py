@@ -155,7 +155,7 @@ def digits(data, runs, threads):
 
 def _milliseconds(timing):
     spread = f"{1e3 * timing.low:.3f}&ndash;{1e3 * timing.high:.3f}"
-    return f"{1e3 * timing.median:.3f} <span class=soft>({spread})</span>"
+    return f"{1e3 * timing.median:.3f}<br><span class=soft>{spread}</span>"
 
 
 def _timing_row(row):
@@ -178,7 +178,7 @@ def timings(rows, threads):
     )
 
 
-def machine(found, quick, seconds, day):
+def machine(found, run, load):
     build, here = found["build"], found["machine"]
     rows = [
         ["processor", here["cpu"]],
@@ -187,7 +187,11 @@ def machine(found, quick, seconds, day):
         ["GPU", ", ".join(here["cuda_devices"]) or "none; every number here is the processor's"],
         ["CUDA kernels", ", ".join(build["cuda_archs"]) or f"not built: {build['cuda_reason']}"],
         ["versions", f"convkit {found['convkit']}, torch {here['torch']}, Python {found['python']}"],
-        ["built with", f"torch {build['torch']}, {build['compiler']}"],
-        ["this run", f"{day.isoformat()}, {seconds:.0f} s{', --quick' if quick else ''}; all seeds are fixed"],
+        ["built with", f"torch {build['torch']}, compiler {build['compiler']}"],
+        ["this run", run],
+        [
+            "load before it",
+            "unknown" if load is None else f"{load:.1f}; far above 0, other programs share the processor",
+        ],
     ]
     return html.heading("5. The machine") + html.table(None, rows, texts=2)
