@@ -39,6 +39,6 @@ Seconds: median over the epochs, which take turns, on {threads} threads. Memory,
 step raises the resident memory of a process of its own."""
 
 TIMINGS = """\
-The same call on the same data, one image, float32, {threads} threads. Rounds take turns; the time is the median
-(below it the 20 % and 80 % quantiles). Above 1.00x convkit is faster; calls that it loses are in red. The error is the largest difference
-from the same call in float64."""
+The same call on the same data, one image, float32, {threads} threads. Rounds take turns; the time is the median (below
+it the 20 % and 80 % quantiles). Above 1.00x convkit is faster; calls that it loses are in red. The error is the largest
+difference from the same call in float64."""
