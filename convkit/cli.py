@@ -1,0 +1,75 @@
+"""The command line: what each command takes, and errors in one sentence.
+
+Exit codes: 0 done, 1 the command failed, 2 the command line is wrong, 130 interrupted.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+EXTRAS = {"numpy", "sklearn", "matplotlib", "tqdm"}  # what convkit[train] brings; mlxtend is optional even there
+
+DESCRIPTION = """\
+Fast 2-D convolution, ReLU and max-pooling for PyTorch, with their own CPU and CUDA kernels.
+Start with `convkit demo`: it runs every op beside torch's and writes a report to read in a browser."""
+EXAMPLES = """\
+examples:
+  convkit demo --quick          a report in well under a minute
+  convkit demo --output out     the whole demo; the report is out/index.html
+  convkit info                  what was built, and what this machine runs
+  convkit info --json           the same for scripts
+  CONVKIT_ISA=avx2 convkit info how it looks on a machine without AVX-512"""
+
+
+def _demo(arguments):
+    from convkit.demo.report import write
+
+    print(f"Report: {write(Path(arguments.output), quick=arguments.quick)}")
+
+
+def _info(arguments):
+    from convkit import info
+
+    found = info.collect()
+    print(json.dumps(found, indent=2) if arguments.json else info.as_text(found))
+
+
+def parser():
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser("convkit", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser(
+        "demo",
+        help="train, compare and time on this machine; writes one HTML page",
+        description="Compute the lecture's convolution by hand, train the lecture's networks beside scikit-learn and "
+        "torch.nn, time each op beside torch's, and write one self-contained HTML page. Needs convkit[train].",
+    )
+    demo.add_argument("--output", default="demo-report", metavar="DIR", help="where index.html goes (%(default)s)")
+    demo.add_argument("--quick", action="store_true", help="fewer samples and smaller ops: less than a minute")
+    demo.set_defaults(command=_demo)
+
+    info = commands.add_parser("info", help="what was built, and what this machine runs")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(command=_info)
+    return top
+
+
+def run(argv=None):
+    """Run one command line (default: ``sys.argv[1:]``); returns the exit code, except for argparse's own exits."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in EXTRAS:
+            raise
+        print(f"convkit: {error.name} is not installed: pip install 'convkit[train]'", file=sys.stderr)
+        return 1
+    except (OSError, RuntimeError) as error:
+        print(f"convkit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("convkit: interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,31 @@
+"""The small convolutional network of the lecture."""
+
+from torch import nn
+
+import convkit.nn
+
+
+def small_cnn(in_channels=1, num_classes=10, image_size=28, *, layers=convkit.nn):
+    """Two blocks of 3x3 convolution, ReLU and 2x2 max-pooling (16, then 32 channels), and one dense layer.
+
+    Args:
+        in_channels: 1 for grey images, 3 for colour.
+        num_classes: number of logits.
+        image_size: height and width of the images, in pixels.
+        layers: namespace with ``Conv2d``, ``ReLU``, ``MaxPool2d`` and ``Linear``; ``torch.nn`` gives the same network,
+            with the same state_dict.
+
+    Returns:
+        ``torch.nn.Sequential`` from (N, in_channels, image_size, image_size) to (N, num_classes).
+    """
+    pooled_size = image_size // 2 // 2
+    return nn.Sequential(
+        layers.Conv2d(in_channels, 16, 3, padding=1),
+        layers.ReLU(),
+        layers.MaxPool2d(2),
+        layers.Conv2d(16, 32, 3, padding=1),
+        layers.ReLU(),
+        layers.MaxPool2d(2),
+        nn.Flatten(),
+        layers.Linear(32 * pooled_size * pooled_size, num_classes),
+    )

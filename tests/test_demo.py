@@ -1,0 +1,184 @@
+"""The lecture's numbers through convkit's ops, the demo's report, the timing function and the command line."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import convkit.nn
+from convkit import cli
+from convkit.models import mlp, small_cnn
+from convkit.testing.timing import compare, max_error
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+
+from convkit.demo import lecture, memory, pictures
+
+FILTER_2_MAP = [
+    [3, 7, -13, -4, -6],
+    [7, -14, 4, -29, -4],
+    [-17, -13, -30, 18, -26],
+    [-3, -26, -9, -20, 11],
+    [-13, 1, -6, -13, -7],
+]
+
+
+def convolve_by_hand(channels, filters, stride=1):
+    """Zero padding 1, 3x3, in Python integers: (channels, rows, columns) lists to a list of rows."""
+    height, width = len(channels[0]), len(channels[0][0])
+
+    def at(c, y, x):
+        return channels[c][y][x] if 0 <= y < height and 0 <= x < width else 0
+
+    taps = [(c, i, j) for c in range(len(channels)) for i in range(3) for j in range(3)]
+    return [
+        [sum(filters[c][i][j] * at(c, y + i - 1, x + j - 1) for c, i, j in taps) for x in range(0, width, stride)]
+        for y in range(0, height, stride)
+    ]
+
+
+@pytest.fixture(scope="module")
+def maps():
+    return lecture.compute()
+
+
+def test_first_layer_has_the_numbers_of_the_page(maps):
+    assert maps.convolved[0].tolist() == lecture.FIRST_MAP == convolve_by_hand([lecture.IMAGE], lecture.FILTERS[:1])
+    assert maps.convolved[1].tolist() == FILTER_2_MAP == convolve_by_hand([lecture.IMAGE], lecture.FILTERS[1:])
+    assert maps.rectified[0].tolist() == [[max(0, v) for v in row] for row in lecture.FIRST_MAP]
+    assert maps.pooled.tolist() == [[[3, 10, 10], [21, 0, 0], [0, 1, 0]], [[7, 4, 0], [0, 18, 11], [1, 0, 0]]]
+
+
+def test_second_layer_from_the_printed_and_from_the_correct_channels(maps):
+    assert maps.second_from_printed[0].tolist() == [[-43, -70, -39], [7, -70, -60], [-41, -50, -30]]
+    assert maps.second_from_correct[0].tolist() == convolve_by_hand(lecture.POOLED, lecture.SECOND_FILTER)
+    assert maps.second_from_correct[0].tolist() == [[-49, -64, -33], [13, -64, -54], [-41, -50, -30]]
+    assert lecture.ear_score(maps.second_from_printed) == 6.5
+    assert lecture.ear_score(maps.second_from_correct) == 12.5
+
+
+@pytest.mark.parametrize(("stride", "size"), [(1, 5), (2, 3), (3, 2)])
+def test_stride(maps, stride, size):
+    assert maps.by_stride[stride].shape == (1, size, size)
+    assert maps.by_stride[stride][0].tolist() == convolve_by_hand([lecture.IMAGE], lecture.FILTERS[:1], stride)
+
+
+def test_check_names_what_differs(maps):
+    assert len(lecture.check(maps)) == 7
+    maps.pooled[0, 0, 0] += 1
+    with pytest.raises(RuntimeError, match="pooled channel 1: convkit computes"):
+        lecture.check(maps)
+    maps.pooled[0, 0, 0] -= 1
+
+
+@pytest.mark.parametrize("layers", [convkit.nn, torch.nn])
+def test_models(layers):
+    model = mlp(13, [8, 4], 3, layers=layers)
+    assert sum(p.numel() for p in model.parameters()) == 163
+    assert model(torch.randn(5, 13)).shape == (5, 3)
+    cnn = small_cnn(layers=layers)
+    assert cnn(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+    assert list(cnn.state_dict()) == list(small_cnn(layers=torch.nn).state_dict())
+    assert small_cnn(3, 7, 9, layers=layers)(torch.randn(2, 3, 9, 9)).shape == (2, 7)
+
+
+def test_compare_returns_times_and_errors():
+    x = torch.tensor([1.0, 2.0])
+    found = compare({"right": lambda: x * 2, "wrong": lambda: x}, reference=lambda: x.double() * 2, seconds=0.01)
+    assert found["right"].max_error == 0
+    assert found["wrong"].max_error == 2
+    for timing in found.values():
+        assert 0 < timing.low <= timing.median <= timing.high
+        assert timing.samples >= 5
+    assert compare({"a": lambda: x}, seconds=0, min_rounds=2)["a"].max_error is None
+
+
+def test_compare_sets_the_threads_and_sets_them_back():
+    before, seen = torch.get_num_threads(), set()
+    compare({"a": lambda: seen.add(torch.get_num_threads())}, threads=1, seconds=0)
+    assert seen == {1}
+    assert torch.get_num_threads() == before
+
+
+def test_max_error():
+    nan, inf = math.nan, math.inf
+    assert max_error(torch.tensor([nan, inf, 1.0]), torch.tensor([nan, inf, 1.5])) == 0.5
+    assert max_error(torch.tensor([nan]), torch.tensor([1.0])) == inf
+    assert max_error(torch.tensor([inf]), torch.tensor([-inf])) == inf
+    assert max_error((torch.ones(2), torch.ones(3)), (torch.ones(2), torch.zeros(3))) == 1
+    assert max_error(torch.ones(0), torch.ones(0)) == 0
+    with pytest.raises(ValueError, match="shape"):
+        max_error(torch.ones(2), torch.ones(1))
+
+
+def test_saved_bytes_counts_each_storage_once_and_no_weights():
+    model = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(4, 4, bias=False))
+    images, labels = torch.randn(8, 4), torch.randint(4, (8,))
+    # relu's result, kept by relu and by linear; cross_entropy keeps its log-softmax and one total weight.
+    assert memory.saved_bytes(model, images.requires_grad_(), labels) == 8 * 4 * 4 * 2 + 4
+
+
+def test_pictures_follow_the_colours_of_the_page():
+    chart = pictures.line_chart({"a": [1, 2], "b": [1, 2], "c": [2, 1]}, "epoch", "loss")
+    assert chart.startswith('<svg class="chart" viewBox=')
+    assert "var(--ours)" in chart
+    assert "currentColor" in chart
+    assert "http" not in chart
+    assert not [colour for colour in pictures.CSS_COLOURS if colour in chart]
+    assert pictures.number_grid(torch.tensor([[1.0, -2.0]])).count("<rect") == 2
+
+
+def run_convkit(*arguments, **options):
+    command = [sys.executable, "-m", "convkit", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_info_is_json():
+    done = run_convkit("info", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert found["machine"]["torch"] == torch.__version__
+    assert found["machine"]["isa"] in found["machine"]["isas"]
+    assert set(found["build"]) == {"torch", "compiler", "cuda_archs", "cuda_reason"}
+    assert run_convkit("info").stdout.startswith("convkit")
+
+
+def test_help_and_exit_codes(capsys):
+    for arguments, code in ((["--help"], 0), (["demo", "--help"], 0), ([], 2), (["nonsense"], 2)):
+        with pytest.raises(SystemExit) as left:
+            cli.run(arguments)
+        assert left.value.code == code
+    assert "convkit demo --quick" in capsys.readouterr().out
+
+
+def test_errors_are_one_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.run(["demo", "--output", str(tmp_path / "file")]) == 1
+    assert re.fullmatch(r"convkit: .*File exists.*\n", capsys.readouterr().err)
+    for name in [name for name in sys.modules if name.startswith("convkit.demo")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert cli.run(["demo"]) == 1
+    assert capsys.readouterr().err == "convkit: matplotlib is not installed: pip install 'convkit[train]'\n"
+
+
+def test_quick_demo_writes_a_self_contained_report(tmp_path):
+    done = run_convkit("demo", "--quick", "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.html"]
+    assert "http" not in page
+    assert re.findall(r'<(?:link|script|iframe)|src="(?!data:)|url\((?!#)|@import', page) == []
+    assert page.count("<svg") >= 20
+    assert page.count('src="data:image/png;base64,') == 33
+    for text in ("7 of 7", "148", "163", "&minus;70", "max_pool2d", "prefers-color-scheme: dark"):
+        assert text in page
+    # Every tag that opens closes.
+    for tag in ("table", "svg", "figure", "div", "p", "tr", "td"):
+        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
