@@ -123,8 +123,8 @@ def _sliced(tensor):
 
 
 def _expanded(tensor):
-    """The first channel for all of them, with stride 0."""
-    return tensor[:, :1].expand(tensor.shape)
+    """The first image (or output channel) for all of them, with stride 0."""
+    return tensor[:1].expand(tensor.shape)
 
 
 # What a 4-D tensor may look like in memory. All but "expanded" keep its values.
