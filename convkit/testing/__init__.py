@@ -1,1 +1,1 @@
-"""What tests, benchmarks and the demo share."""
+"""What tests and benchmarks share: the shapes they run on and the errors they accept."""

@@ -1,0 +1,17 @@
+"""Makes every test start from the same state."""
+
+import hypothesis
+import pytest
+import torch
+
+hypothesis.settings.register_profile("convkit", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("convkit")
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    """Seed torch, and give the threads back that a test took."""
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
