@@ -61,25 +61,26 @@ void max_pool2d_backward_plane_2x2(const MaxPool2dBackward& pool, int64_t n, int
   const Pool2dShape& s = pool.shape;
   constexpr auto kAll = std::make_integer_sequence<int, kLanes>{};
   float* plane = pool.grad_input.data + n * pool.grad_input.n + c * pool.grad_input.c;
+  int32_t wide[kTapBlock + kLanes] = {};
   for (int64_t h = 0; h < s.ih; ++h) {
     float* out = plane + h * pool.grad_input.h;
     const int64_t oh = h / 2, windows = oh < s.oh ? s.ow : 0;
     const float* g = pool.grad_output.data + n * pool.grad_output.n + c * pool.grad_output.c + oh * pool.grad_output.h;
     const uint8_t* taps = pool.taps.data + n * pool.taps.n + c * pool.taps.c + oh * pool.taps.h;
     const uint8_t left = static_cast<uint8_t>(h % 2 * 2);
-    int64_t ow = 0;
-    int32_t wide[kTapBlock];
-    for (; ow + kLanes <= windows && 2 * (ow + kLanes) <= s.iw; ow += kLanes) {
+    for (int64_t ow = 0; ow < windows; ow += kLanes) {
+      const int64_t count = min(kLanes, windows - ow);
       if (ow % kTapBlock == 0) widen_taps(taps + ow, wide, min(kTapBlock, windows - ow));
       const IntVec tap = load(wide + ow % kTapBlock);
-      const Vec grad = load(g + ow);
+      const Vec grad = count == kLanes ? load(g + ow) : load_first(g + ow, count);
       const Vec even = tap == broadcast_int(left) ? grad : Vec{}, odd = tap == broadcast_int(left + 1) ? grad : Vec{};
-      store(out + 2 * ow, interleave_low(even, odd, kAll));
-      store(out + 2 * ow + kLanes, interleave_high(even, odd, kAll));
-    }
-    for (; ow < windows; ++ow) {
-      out[2 * ow] = taps[ow] == left ? g[ow] : 0.0f;
-      out[2 * ow + 1] = taps[ow] == left + 1 ? g[ow] : 0.0f;
+      const Vec pixels[2] = {interleave_low(even, odd, kAll), interleave_high(even, odd, kAll)};
+      if (count == kLanes) {
+        store(out + 2 * ow, pixels[0]);
+        store(out + 2 * ow + kLanes, pixels[1]);
+      } else {
+        std::memcpy(out + 2 * ow, pixels, 2 * count * sizeof(float));
+      }
     }
     for (int64_t w = 2 * windows; w < s.iw; ++w) out[w] = 0.0f;  // a last column or row that no window covers
   }
