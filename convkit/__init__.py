@@ -1,11 +1,10 @@
 """Fast 2-D convolution, ReLU and max-pooling for PyTorch, with their own CPU and CUDA kernels."""
 
-from convkit import _library  # noqa: F401  (registers the ops, or says why it cannot)
-from convkit import functional, nn
+from convkit import functional, models, nn
 from convkit._explain import explain
 from convkit.ops.conv2d import conv2d
 from convkit.ops.linear import linear
 from convkit.ops.max_pool2d import max_pool2d
 from convkit.ops.relu import relu
 
-__all__ = ["conv2d", "explain", "functional", "linear", "max_pool2d", "nn", "relu"]
+__all__ = ["conv2d", "explain", "functional", "linear", "max_pool2d", "models", "nn", "relu"]

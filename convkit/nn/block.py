@@ -5,8 +5,8 @@ from convkit.ops.conv2d import conv2d
 
 
 class ConvBlock2d(Conv2d):
-    """A convolution with its bias, activation and max-pooling: one op forward, and in training one byte per pooled value
-    instead of two feature maps and an index tensor.
+    """A convolution with its bias, activation and max-pooling as one op, which in training saves one byte per pooled
+    value instead of two feature maps and an index tensor.
 
     Args:
         activation: None or "relu".

@@ -32,7 +32,7 @@ def needs_grad(args):
 
 
 def define(name, *, fake, setup_context, backward, jvp, vmap):
-    """Register fake kernel and gradient of ``torch.ops.convkit.<name>``; return the function that convkit calls it by."""
+    """Register fake kernel and gradient of ``torch.ops.convkit.<name>``; return the function to call it by."""
     op = getattr(torch.ops.convkit, name).default
     torch.library.register_fake(f"convkit::{name}")(fake)
 

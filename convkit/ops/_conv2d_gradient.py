@@ -19,6 +19,9 @@ class Geometry:
         self.arguments = (stride, padding, dilation, groups)
         self.algorithm = algorithm
 
+    def output_size(self):
+        return output_size("conv2d", self.input_size, self.weight_size, *self.arguments)
+
     def output(self, input, weight):
         return conv2d_forward(input, weight, None, *self.arguments, "none", self.algorithm)
 
@@ -46,8 +49,7 @@ class Geometry:
         if weight_tangent is not None:
             terms.append(self.output(input, weight_tangent))
         if bias_tangent is not None:
-            shape = output_size("conv2d", self.input_size, self.weight_size, *self.arguments)
-            terms.append(bias_tangent.view(1, -1, 1, 1).expand(shape))
+            terms.append(bias_tangent.view(1, -1, 1, 1).expand(self.output_size()))
         return sum(terms[1:], terms[0])
 
 

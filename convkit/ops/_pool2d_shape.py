@@ -1,5 +1,5 @@
-"""The geometry of a pooling for fake kernels: the checks and texts of csrc/common/pool2d_check.cpp, on sizes that may be
-symbolic."""
+"""The geometry of a pooling for fake kernels: the checks and texts of csrc/common/pool2d_check.cpp, on sizes that may
+be symbolic."""
 
 import torch
 
@@ -53,8 +53,8 @@ def output_size(op, input, kernel_size, stride, padding, dilation, ceil_mode):
     if h <= 0 or w <= 0:
         c = input[1]
         raise RuntimeError(
-            f"{op}: Given input size: ({c}x{input[2]}x{input[3]}). Calculated output size: ({c}x{h}x{w}). Output size is "
-            "too small"
+            f"{op}: Given input size: ({c}x{input[2]}x{input[3]}). Calculated output size: ({c}x{h}x{w}). Output size "
+            "is too small"
         )
     return [input[0], input[1], h, w]
 

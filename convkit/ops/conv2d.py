@@ -4,7 +4,12 @@ import torch
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from convkit.ops._arguments import FLOATING, check_dtype, check_tensor, pair
+from convkit.ops._autograd import needs_grad
 from convkit.ops._conv2d_gradient import conv2d_forward
+from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
+from convkit.ops._conv2d_shape import output_size
+from convkit.ops._torch_internals import transforms_active
+from convkit.ops.max_pool2d import max_pool2d
 
 
 def _padding(padding, weight, stride, dilation):
@@ -43,6 +48,30 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
         raise ValueError(f"conv2d: activation must be None or 'relu', but got {activation!r}")
     if not isinstance(algorithm, str):
         raise TypeError(f"conv2d(): argument 'algorithm' must be str, but got {algorithm!r}")
+
+
+def _max_pool(max_pool):
+    """None, k or (k, s, p) -> kernel_size, stride, padding, each [height, width]."""
+    if isinstance(max_pool, (tuple, list)):
+        if len(max_pool) != 3:
+            raise ValueError(
+                "conv2d: max_pool must be a kernel size or (kernel_size, stride, padding); a pair is ambiguous: "
+                f"{max_pool!r}"
+            )
+        kernel_size, stride, padding = max_pool
+    else:
+        kernel_size, stride, padding = max_pool, None, 0
+    kernel_size = pair("conv2d", "max_pool kernel_size", kernel_size)
+    stride = kernel_size if stride is None else pair("conv2d", "max_pool stride", stride)
+    return kernel_size, stride, pair("conv2d", "max_pool padding", padding)
+
+
+def _conv2d_max_pool2d(arguments, pool, algorithm):
+    kernel_size, stride, padding = pool
+    if kernel_size[0] * kernel_size[1] > LARGEST_AREA:
+        return max_pool2d(conv2d_forward(*arguments, algorithm), kernel_size, stride, padding)
+    return_taps = needs_grad(arguments) or transforms_active()
+    return conv2d_max_pool2d(*arguments, kernel_size, stride, padding, return_taps, algorithm)[0]
 
 
 def conv2d(
@@ -89,13 +118,22 @@ def conv2d(
     padding = _padding(padding, weight, stride, dilation)
     images = input if input.dim() == 4 else input.unsqueeze(0)
     arguments = (images, weight, bias, stride, padding, dilation, groups, activation or "none")
-    output = conv2d_forward(*arguments, algorithm)
+    if max_pool is None:
+        output = conv2d_forward(*arguments, algorithm)
+    else:
+        output = _conv2d_max_pool2d(arguments, _max_pool(max_pool), algorithm)
     return output if input.dim() == 4 else output.squeeze(0)
 
 
 @register_flop_formula(torch.ops.convkit.conv2d)
 def _conv2d_flops(input_shape, weight_shape, *_args, out_shape=None, **_kwargs):
     return conv_flop_count(input_shape, weight_shape, out_shape)
+
+
+@register_flop_formula(torch.ops.convkit.conv2d_max_pool2d)
+def _conv2d_max_pool2d_flops(input_shape, weight_shape, _bias, stride, padding, dilation, groups, *_args, **_kwargs):
+    out = output_size("conv2d", input_shape, weight_shape, stride, padding, dilation, groups)
+    return conv_flop_count(input_shape, weight_shape, out)
 
 
 @register_flop_formula(torch.ops.convkit.conv2d_backward_input)

@@ -1,12 +1,10 @@
 // conv2d on the CPU: checks, chooses the algorithm, allocates, runs.
 #include "cpu/generic/conv2d.h"
 
-#include <optional>
+#include "cpu/conv2d.h"
 
-#include "common/conv2d_check.h"
 #include "cpu/activation.h"
 #include "cpu/conv2d_direct.h"
-#include "cpu/conv2d_select.h"
 #include "cpu/parallel.h"
 #include "cpu/tensor_view.h"
 
@@ -32,31 +30,43 @@ void conv2d_generic(const Conv2dShape& s, const Tensor& input, const Tensor& wei
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,
               const Ints& padding, const Ints& dilation, int64_t groups, const std::string& activation,
               const std::string& algorithm) {
-  const Conv2dShape s = make_conv2d_shape("conv2d", input.sizes(), weight.sizes(), {stride, padding, dilation, groups});
-  check_same_kind("conv2d", "input", input, "weight", weight);
-  if (bias) check_bias("conv2d", *bias, weight);
-  const bool relu = is_relu("conv2d", activation);
-  const ScalarType dtype = input.scalar_type();
-  const auto chosen = conv2d_select("conv2d", {Conv2dDirection::kForward, s, dtype}, algorithm);
+  const Conv2dCall call = prepare_conv2d("conv2d", input, weight, bias, {stride, padding, dilation, groups}, activation,
+                                         algorithm);
+  return run_conv2d(call, input, weight, bias);
+}
 
+}  // namespace
+
+Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                          const Conv2dArguments& arguments, const std::string& activation,
+                          const std::string& algorithm) {
+  const Conv2dShape s = make_conv2d_shape(op, input.sizes(), weight.sizes(), arguments);
+  check_same_kind(op, "input", input, "weight", weight);
+  if (bias) check_bias(op, *bias, weight);
+  return {s, conv2d_select(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm),
+          suggests_channels_last(input) || suggests_channels_last(weight), is_relu(op, activation)};
+}
+
+Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
+                  const std::optional<Tensor>& bias) {
+  const Conv2dShape& s = call.shape;
   const int64_t sizes[] = {s.n, s.oc, s.oh, s.ow};
-  const bool channels_last = suggests_channels_last(input) || suggests_channels_last(weight);
-  const Tensor output = empty({sizes, 4}, channels_last, dtype, input);
+  const Tensor output = empty({sizes, 4}, call.channels_last, input.scalar_type(), input);
   if (output.numel() == 0) return output;
-  if (chosen == Conv2dAlgorithm::kDirect) {
+  if (call.algorithm == Conv2dAlgorithm::kDirect) {
     std::optional<Tensor> dense_bias;
     if (bias) dense_bias = torch::stable::contiguous(*bias);
     const View4d<const float> w = const_view<float>(weight);
     conv2d_direct(s, const_view<float>(input), w, s.group_oc() * w.n, view<float>(output),
-                  {dense_bias ? data<float>(*dense_bias) : nullptr, relu});
+                  {dense_bias ? data<float>(*dense_bias) : nullptr, call.relu});
   } else {
-    dispatch_floating("conv2d", dtype,
-                      [&](auto zero) { conv2d_generic<decltype(zero)>(s, input, weight, bias, relu, output); });
+    dispatch_floating("conv2d", input.scalar_type(), [&](auto zero) {
+      conv2d_generic<decltype(zero)>(s, input, weight, bias, call.relu, output);
+    });
   }
   return output;
 }
 
-}  // namespace
 }  // namespace convkit
 
 STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d", TORCH_BOX(&convkit::conv2d)); }

@@ -25,8 +25,9 @@ Chunks cut(int64_t count, int64_t limit, int64_t multiple) {
 }  // namespace
 
 Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels, bool in_place,
-                               int64_t row_multiple) {
+                               const Pool2dShape* pool) {
   Conv2dBlocking b;
+  const int64_t row_multiple = pool ? min(pool->stride_h, s.oh) : 1;
   const int64_t taps = s.kh * s.kw, tile_cols = kernels.tile_cols;
   const int64_t ic_limit = max(kReductionBlock / taps, 1), ic_multiple = ic_limit >= 8 ? 8 : 1;
   const Chunks ic = cut(s.group_ic(), ic_limit / ic_multiple * ic_multiple, ic_multiple);
@@ -44,7 +45,12 @@ Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& 
   b.input_floats = round_up(b.band_h * b.band_w * b.ic_chunk, 16);
   b.weight_floats = round_up(taps * b.ic_chunk * columns, 16);
   b.output_floats = in_place ? 0 : round_up(b.rows * b.cols * columns, 16);
+  b.pooled_floats = pool ? round_up(pool->ow * columns * 5 / 4 + 1, 16) : 0;  // a row of values and of byte taps
   return b;
+}
+
+bool can_pool_bands(const Conv2dBlocking& blocking, const Pool2dShape& pool) {
+  return blocking.col_bands == 1 && pool.pad_h == 0 && pool.kh <= pool.stride_h;
 }
 
 Conv2dBackwardWeightBlocking conv2d_backward_weight_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels) {

@@ -5,9 +5,12 @@
 
 namespace convkit {
 
-// `in_place`: the sums go straight into the output. `row_multiple`: bands have a multiple of so many output rows.
+// `in_place`: the sums go straight into the output. `pool`: what pools them, or null.
 Conv2dBlocking conv2d_blocking(const Conv2dShape& shape, const Conv2dDirectKernels& kernels, bool in_place,
-                               int64_t row_multiple = 1);
+                               const Pool2dShape* pool = nullptr);
+
+// Whether a task can pool its own rows: its bands hold whole windows.
+bool can_pool_bands(const Conv2dBlocking& blocking, const Pool2dShape& pool);
 
 Conv2dBackwardWeightBlocking conv2d_backward_weight_blocking(const Conv2dShape& shape,
                                                              const Conv2dDirectKernels& kernels);

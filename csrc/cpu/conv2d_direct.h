@@ -1,13 +1,14 @@
 // Runs a direct convolution task by task; float32.
 #pragma once
 
-#include "common/conv2d_shape.h"
+#include "cpu/kernels/conv2d_direct.h"
 
 namespace convkit {
 
 struct Conv2dEpilogue {
   const float* bias = nullptr;  // [oc], contiguous
   bool relu = false;
+  const Conv2dPool* pool = nullptr;  // see can_pool_bands
 };
 
 // output = epilogue(convolution of input with weight); `weight_group_stride` leads from one group's weights to the

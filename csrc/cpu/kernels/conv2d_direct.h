@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/conv2d_shape.h"
+#include "common/pool2d_shape.h"
 
 namespace convkit {
 
@@ -13,9 +14,18 @@ struct Conv2dBlocking {
   int64_t rows, row_bands;      // output rows of a task
   int64_t cols, col_bands;      // output columns of a task
   int64_t band_h, band_w;       // input rows and columns that such a task reads
-  int64_t input_floats, weight_floats, output_floats;  // its scratch; output_floats is 0 where it writes in place
+  // Its scratch; output_floats is 0 where it writes in place, pooled_floats where nothing is pooled.
+  int64_t input_floats, weight_floats, output_floats, pooled_floats;
 
-  int64_t scratch_bytes() const { return (input_floats + weight_floats + output_floats) * 4; }
+  int64_t scratch_bytes() const { return (input_floats + weight_floats + output_floats + pooled_floats) * 4; }
+};
+
+// Max-pooling of a task's band while it is in cache; the convolution's own output is then never stored.
+struct Conv2dPool {
+  Pool2dShape shape;  // of the whole output; its windows do not overlap and have no padding along the height
+  View4d<float> output;
+  uint8_t* taps;    // with the output's strides, or null
+  bool relu_taps;  // mark the taps of values <= 0 as dead
 };
 
 struct Conv2dDirect {
@@ -27,6 +37,7 @@ struct Conv2dDirect {
   const float* bias;            // [oc] or null
   View4d<float> output;
   bool relu;
+  const Conv2dPool* pool;  // or null; then `output` is not used
 
   int64_t tasks() const {
     return shape.n * shape.groups * blocking.row_bands * blocking.col_bands * blocking.oc_chunks;

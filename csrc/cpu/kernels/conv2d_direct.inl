@@ -10,6 +10,7 @@
 #pragma once
 
 #include "cpu/kernels/conv2d_direct.h"
+#include "cpu/kernels/conv2d_pool.inl"
 #include "cpu/kernels/gemm_tile.inl"
 #include "cpu/kernels/pack.inl"
 
@@ -191,7 +192,13 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
       }
     }
   }
-  if (b.output_floats) store_output(conv, t, sums);
+  if (conv.pool) {
+    const View4d<const float> view{sums.data, 0, 1, sums.row, sums.pixel};
+    const PoolBand pooled{view, t.n, t.row, t.rows, t.group * s.group_oc() + t.oc, t.ocs};
+    store_pooled(*conv.pool, pooled, panels + b.weight_floats + b.output_floats);
+  } else if (b.output_floats) {
+    store_output(conv, t, sums);
+  }
 }
 
 }  // namespace

@@ -1,0 +1,25 @@
+// conv2d on the CPU as a function, for the op and for the fused block.
+#pragma once
+
+#include <optional>
+
+#include "common/conv2d_check.h"
+#include "cpu/conv2d_select.h"
+
+namespace convkit {
+
+struct Conv2dCall {
+  Conv2dShape shape;
+  Conv2dAlgorithm algorithm;
+  bool channels_last;  // the output's format
+  bool relu;
+};
+
+// Checks everything and chooses the algorithm; touches nothing.
+Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                          const Conv2dArguments& arguments, const std::string& activation,
+                          const std::string& algorithm);
+
+Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias);
+
+}  // namespace convkit

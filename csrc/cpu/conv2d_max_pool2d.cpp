@@ -1,0 +1,79 @@
+// conv2d_max_pool2d on the CPU: convolution, bias, activation and max-pooling in one op. What backward needs of all that lies
+// between is one byte per pooled value: the winning tap, or kDeadTap where ReLU stopped the gradient.
+#include <tuple>
+
+#include "common/pool2d_check.h"
+#include "cpu/conv2d.h"
+#include "cpu/conv2d_blocking.h"
+#include "cpu/conv2d_direct.h"
+#include "cpu/generic/max_pool2d.h"
+#include "cpu/isa.h"
+#include "cpu/max_pool2d.h"
+#include "cpu/parallel.h"
+#include "cpu/tensor_view.h"
+#include "cpu/workspace.h"
+
+namespace convkit {
+namespace {
+
+using Ints = std::vector<int64_t>;
+
+constexpr const char* kOp = "conv2d_max_pool2d";
+
+// The tasks of the convolution pool their own bands; false: the geometry does not allow it.
+bool run_fused(const Conv2dCall& call, const Pool2dShape& pool_shape, const Tensor& input, const Tensor& weight,
+               const std::optional<Tensor>& bias, const Tensor& output, const Tensor* taps) {
+  if (call.algorithm != Conv2dAlgorithm::kDirect) return false;
+  const Conv2dShape& s = call.shape;
+  const Conv2dBlocking blocking = conv2d_blocking(s, kernels().conv2d_direct, false, &pool_shape);
+  if (!can_pool_bands(blocking, pool_shape) || blocking.scratch_bytes() > kWorkspaceLimit) return false;
+  const Conv2dPool pool{pool_shape, view<float>(output), taps ? data<uint8_t>(*taps) : nullptr, call.relu};
+  std::optional<Tensor> dense_bias;
+  if (bias) dense_bias = torch::stable::contiguous(*bias);
+  const View4d<const float> w = const_view<float>(weight);
+  conv2d_direct(s, const_view<float>(input), w, s.group_oc() * w.n, {},
+                {dense_bias ? data<float>(*dense_bias) : nullptr, call.relu, &pool});
+  return true;
+}
+
+// One op after the other.
+void run_composed(const Conv2dCall& call, const Pool2dShape& pool_shape, const Tensor& input, const Tensor& weight,
+                  const std::optional<Tensor>& bias, const Tensor& output, const Tensor* taps) {
+  max_pool2d_forward(pool_shape, run_conv2d(call, input, weight, bias), output, taps);
+  if (!taps || !call.relu) return;
+  dispatch_floating(kOp, output.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* value = data<T>(output);
+    uint8_t* tap = data<uint8_t>(*taps);
+    for (int64_t i = 0; i < output.numel(); ++i)
+      if (value[i] <= T(0)) tap[i] = kDeadTap;
+  });
+}
+
+std::tuple<Tensor, Tensor> conv2d_max_pool2d(const Tensor& input, const Tensor& weight,
+                                             const std::optional<Tensor>& bias, const Ints& stride, const Ints& padding,
+                                             const Ints& dilation, int64_t groups, const std::string& activation,
+                                             const Ints& pool_kernel_size, const Ints& pool_stride,
+                                             const Ints& pool_padding, bool return_taps, const std::string& algorithm) {
+  const Conv2dCall call =
+      prepare_conv2d(kOp, input, weight, bias, {stride, padding, dilation, groups}, activation, algorithm);
+  const int64_t conv_sizes[] = {call.shape.n, call.shape.oc, call.shape.oh, call.shape.ow};
+  const Ints pool_dilation{1, 1};
+  const Pool2dShape pool =
+      make_pool2d_shape(kOp, {conv_sizes, 4}, {pool_kernel_size, pool_stride, pool_padding, pool_dilation});
+  CONVKIT_CHECK(pool.area() < kDeadTap, kOp, ": a pooling window of ", pool.area(), " positions has no byte taps");
+  const int64_t sizes[] = {pool.n, pool.c, pool.oh, pool.ow};
+  const int64_t none = 0;
+  const Tensor output = empty({sizes, 4}, call.channels_last, input.scalar_type(), input);
+  const Tensor taps = return_taps ? empty({sizes, 4}, call.channels_last, ScalarType::Byte, input)
+                                  : empty({&none, 1}, false, ScalarType::Byte, input);
+  const Tensor* wanted = return_taps ? &taps : nullptr;
+  if (output.numel() > 0 && !run_fused(call, pool, input, weight, bias, output, wanted))
+    run_composed(call, pool, input, weight, bias, output, wanted);
+  return {output, taps};
+}
+
+}  // namespace
+}  // namespace convkit
+
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d_max_pool2d", TORCH_BOX(&convkit::conv2d_max_pool2d)); }
