@@ -31,7 +31,8 @@ PYBIND11_MODULE(_C, m) {
     const auto plan = convkit::conv2d_plan(direction, std::bit_cast<convkit::Conv2dShape>(shape), dtype, algorithm);
     py::dict result;
     result["algorithm"] = plan.algorithm;
-    result["passed_over"] = py::dict(py::cast(std::map<std::string, std::string>(plan.passed_over.begin(), plan.passed_over.end())));
+    result["passed_over"] =
+        py::dict(py::cast(std::map<std::string, std::string>(plan.passed_over.begin(), plan.passed_over.end())));
     result["tile"] = py::make_tuple(plan.tile_rows, plan.tile_cols);
     result["tasks"] = plan.tasks;
     result["workspace_bytes"] = plan.workspace_bytes;

@@ -46,8 +46,8 @@ Pool2dShape make_shape(const char* op, IntHeaderOnlyArrayRef input, const Pool2d
   s.oh = output_size(op, s.ih, s.kh, s.stride_h, s.pad_h, s.dilation_h, ceil_mode);
   s.ow = output_size(op, s.iw, s.kw, s.stride_w, s.pad_w, s.dilation_w, ceil_mode);
   int64_t area;
-  CONVKIT_CHECK(!__builtin_mul_overflow(s.kh, s.kw, &area) && area <= INT32_MAX, op, ": a window of kernel_size=[", s.kh,
-                ", ", s.kw, "] has too many positions");
+  CONVKIT_CHECK(!__builtin_mul_overflow(s.kh, s.kw, &area) && area <= INT32_MAX, op, ": a window of kernel_size=[",
+                s.kh, ", ", s.kw, "] has too many positions");
   return s;
 }
 

@@ -21,8 +21,8 @@ constexpr int64_t kLargestByteArea = 255;
 // A byte tap of a window without gradient: the pooled value of a fused ReLU was not positive. The area is at most 254.
 constexpr uint8_t kDeadTap = 255;
 
-// Of one window along one dimension: the kernel positions [begin, end) that fall inside the input. With dilation there may
-// be none: such a window's maximum is -inf, and it passes no gradient.
+// Of one window along one dimension: the kernel positions [begin, end) that fall inside the input. With dilation there
+// may be none: such a window's maximum is -inf, and it passes no gradient.
 struct WindowRange {
   int64_t begin, end;
 

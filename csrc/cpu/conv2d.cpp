@@ -1,9 +1,8 @@
 // conv2d on the CPU: checks, chooses the algorithm, allocates, runs.
 #include "cpu/generic/conv2d.h"
 
-#include "cpu/conv2d.h"
-
 #include "cpu/activation.h"
+#include "cpu/conv2d.h"
 #include "cpu/conv2d_direct.h"
 #include "cpu/parallel.h"
 #include "cpu/tensor_view.h"
@@ -30,8 +29,8 @@ void conv2d_generic(const Conv2dShape& s, const Tensor& input, const Tensor& wei
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Ints& stride,
               const Ints& padding, const Ints& dilation, int64_t groups, const std::string& activation,
               const std::string& algorithm) {
-  const Conv2dCall call = prepare_conv2d("conv2d", input, weight, bias, {stride, padding, dilation, groups}, activation,
-                                         algorithm);
+  const Conv2dCall call =
+      prepare_conv2d("conv2d", input, weight, bias, {stride, padding, dilation, groups}, activation, algorithm);
   return run_conv2d(call, input, weight, bias);
 }
 
@@ -60,9 +59,8 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
     conv2d_direct(s, const_view<float>(input), w, s.group_oc() * w.n, view<float>(output),
                   {dense_bias ? data<float>(*dense_bias) : nullptr, call.relu});
   } else {
-    dispatch_floating("conv2d", input.scalar_type(), [&](auto zero) {
-      conv2d_generic<decltype(zero)>(s, input, weight, bias, call.relu, output);
-    });
+    dispatch_floating("conv2d", input.scalar_type(),
+                      [&](auto zero) { conv2d_generic<decltype(zero)>(s, input, weight, bias, call.relu, output); });
   }
   return output;
 }

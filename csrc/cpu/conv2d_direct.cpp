@@ -65,8 +65,7 @@ void fill_zero(const View4d<float>& y, const Conv2dShape& s, int64_t h0, int64_t
 void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
                    int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue) {
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
-  Conv2dDirect conv{shape, {}, input, weight, weight_group_stride, epilogue.bias, output, epilogue.relu,
-                    epilogue.pool};
+  Conv2dDirect conv{shape, {}, input, weight, weight_group_stride, epilogue.bias, output, epilogue.relu, epilogue.pool};
   // A 1-wide window reads every stride-th pixel only: drop the others from the view.
   if (shape.kh == 1 && shape.pad_top == 0) {
     conv.input.h *= shape.stride_h;

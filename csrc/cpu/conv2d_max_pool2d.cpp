@@ -1,5 +1,5 @@
-// conv2d_max_pool2d on the CPU: convolution, bias, activation and max-pooling in one op. What backward needs of all that lies
-// between is one byte per pooled value: the winning tap, or kDeadTap where ReLU stopped the gradient.
+// conv2d_max_pool2d on the CPU: convolution, bias, activation and max-pooling in one op. What backward needs of all
+// that lies between is one byte per pooled value: the winning tap, or kDeadTap where ReLU stopped the gradient.
 #include <tuple>
 
 #include "common/pool2d_check.h"

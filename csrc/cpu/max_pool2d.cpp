@@ -51,9 +51,8 @@ void run_generic(const Pool2dShape& s, const Tensor& input, const Tensor& output
   const View4d<const T> x = const_view<T>(input);
   const View4d<T> y = view<T>(output);
   Tap* t = taps ? data<Tap>(*taps) : nullptr;
-  parallel_tasks(s.n * s.c * s.oh, window_work(s), [&](int64_t i) {
-    max_pool2d_row(s, x, y, t, i / s.oh / s.c, i / s.oh % s.c, i % s.oh);
-  });
+  parallel_tasks(s.n * s.c * s.oh, window_work(s),
+                 [&](int64_t i) { max_pool2d_row(s, x, y, t, i / s.oh / s.c, i / s.oh % s.c, i % s.oh); });
 }
 
 Tensor max_pool2d(const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
@@ -88,12 +87,13 @@ void dispatch_taps(const Tensor& taps, const F& f) {
 template <typename Tap>
 Tensor checked_taps(const char* op, const Pool2dShape& s, const Tensor& taps) {
   const Tensor dense = is_dense(taps) ? taps : torch::stable::contiguous(taps);
-  CONVKIT_CHECK(taps_are_inside(s, const_view<Tap>(dense)), op, ": taps name a position outside the window or the image");
+  CONVKIT_CHECK(taps_are_inside(s, const_view<Tap>(dense)), op,
+                ": taps name a position outside the window or the image");
   return dense;
 }
 
-// Calls body(n, c, oh, ow, h, w) with the image position that each window's tap names: outside the image for a window that
-// lies in padding altogether, h = -1 for a dead one.
+// Calls body(n, c, oh, ow, h, w) with the image position that each window's tap names: outside the image for a window
+// that lies in padding altogether, h = -1 for a dead one.
 template <typename Tap, typename Body>
 void for_each_winner(const char* op, const Pool2dShape& s, const Tensor& taps, const Body& body) {
   const Tensor dense = checked_taps<Tap>(op, s, taps);
@@ -111,15 +111,15 @@ void for_each_winner(const char* op, const Pool2dShape& s, const Tensor& taps, c
 Tensor max_pool2d_indices(const Tensor& taps, const Ints& input_size, const Ints& kernel_size, const Ints& stride,
                           const Ints& padding, const Ints& dilation) {
   constexpr const char* kOp = "max_pool2d_indices";
-  const Pool2dShape s = make_pool2d_shape(kOp, {input_size.data(), input_size.size()},
-                                          {kernel_size, stride, padding, dilation}, taps);
+  const Pool2dShape s =
+      make_pool2d_shape(kOp, {input_size.data(), input_size.size()}, {kernel_size, stride, padding, dilation}, taps);
   const Tensor indices = empty(taps.sizes(), suggests_channels_last(taps), ScalarType::Long, taps);
   const View4d<int64_t> out = view<int64_t>(indices);
   dispatch_taps(taps, [&](auto zero) {
-    for_each_winner<decltype(zero)>(
-        kOp, s, taps, [&](int64_t n, int64_t c, int64_t oh, int64_t ow, int64_t h, int64_t w) {
-          out.data[n * out.n + c * out.c + oh * out.h + ow * out.w] = h * s.iw + w;
-        });
+    for_each_winner<decltype(zero)>(kOp, s, taps,
+                                    [&](int64_t n, int64_t c, int64_t oh, int64_t ow, int64_t h, int64_t w) {
+                                      out.data[n * out.n + c * out.c + oh * out.h + ow * out.w] = h * s.iw + w;
+                                    });
   });
   return indices;
 }
@@ -134,11 +134,12 @@ Tensor max_pool2d_gather(const Tensor& input, const Tensor& taps, const Ints& ke
     const View4d<const T> x = const_view<T>(input);
     const View4d<T> y = view<T>(output);
     dispatch_taps(taps, [&](auto zero) {
-      for_each_winner<decltype(zero)>(
-          kOp, s, taps, [&](int64_t n, int64_t c, int64_t oh, int64_t ow, int64_t h, int64_t w) {
-            const bool inside = h >= 0 && h < s.ih && w >= 0 && w < s.iw;
-            y.data[n * y.n + c * y.c + oh * y.h + ow * y.w] = inside ? x.data[n * x.n + c * x.c + h * x.h + w * x.w] : T(0);
-          });
+      for_each_winner<decltype(zero)>(kOp, s, taps,
+                                      [&](int64_t n, int64_t c, int64_t oh, int64_t ow, int64_t h, int64_t w) {
+                                        const bool inside = h >= 0 && h < s.ih && w >= 0 && w < s.iw;
+                                        y.data[n * y.n + c * y.c + oh * y.h + ow * y.w] =
+                                            inside ? x.data[n * x.n + c * x.c + h * x.h + w * x.w] : T(0);
+                                      });
     });
   });
   return output;
@@ -160,17 +161,17 @@ void run_backward(const Pool2dShape& s, const View4d<const T>& g, const View4d<c
       return parallel_tasks(s.n * s.c, work, [&](int64_t i) { kernel.backward_plane_2x2(pool, i / s.c, i % s.c); });
   }
   if constexpr (std::is_floating_point_v<T>)
-    return parallel_tasks(s.n * s.c, work * 2, [&](int64_t i) { max_pool2d_backward_plane(s, g, t, x, i / s.c, i % s.c); });
-  parallel_tasks(s.n * s.c * s.ih, work * 4, [&](int64_t i) {
-    max_pool2d_backward_row(s, g, t, x, i / s.ih / s.c, i / s.ih % s.c, i % s.ih);
-  });
+    return parallel_tasks(s.n * s.c, work * 2,
+                          [&](int64_t i) { max_pool2d_backward_plane(s, g, t, x, i / s.c, i % s.c); });
+  parallel_tasks(s.n * s.c * s.ih, work * 4,
+                 [&](int64_t i) { max_pool2d_backward_row(s, g, t, x, i / s.ih / s.c, i / s.ih % s.c, i % s.ih); });
 }
 
 Tensor max_pool2d_backward(const Tensor& grad_output, const Tensor& taps, const Ints& input_size, bool channels_last,
                            const Ints& kernel_size, const Ints& stride, const Ints& padding, const Ints& dilation) {
   constexpr const char* kOp = "max_pool2d_backward";
-  const Pool2dShape s = make_pool2d_shape(kOp, {input_size.data(), input_size.size()},
-                                          {kernel_size, stride, padding, dilation}, taps);
+  const Pool2dShape s =
+      make_pool2d_shape(kOp, {input_size.data(), input_size.size()}, {kernel_size, stride, padding, dilation}, taps);
   CONVKIT_CHECK(std::ranges::equal(grad_output.sizes(), taps.sizes()), kOp, ": expected grad_output of size ",
                 format_sizes(taps.sizes()), ", but got ", format_sizes(grad_output.sizes()));
   const ScalarType dtype = grad_output.scalar_type();

@@ -6,8 +6,8 @@
 
 namespace convkit {
 
-// output = max_pool2d(input), and the taps where that tensor is not null. Output and taps are dense and have one format,
-// channels_last or contiguous; the input may have any strides.
+// output = max_pool2d(input), and the taps where that tensor is not null. Output and taps are dense and have one
+// format, channels_last or contiguous; the input may have any strides.
 void max_pool2d_forward(const Pool2dShape& shape, const Tensor& input, const Tensor& output, const Tensor* taps);
 
 }  // namespace convkit

@@ -12,7 +12,8 @@ namespace convkit {
 template <typename T>
 T lowest() {
   if constexpr (std::numeric_limits<T>::is_specialized)
-    return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
+    return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity()
+                                                : std::numeric_limits<T>::lowest();
   else
     return T(-std::numeric_limits<float>::infinity());  // BFloat16, Half
 }
@@ -70,7 +71,8 @@ bool taps_are_inside(const Pool2dShape& s, const View4d<const Tap>& taps) {
   return true;
 }
 
-// grad_input[n, c, h, :]: each element sums the gradients of the windows that it won, in row-major order of the windows.
+// grad_input[n, c, h, :]: each element sums the gradients of the windows that it won, in row-major order of the
+// windows.
 template <typename T, typename Tap>
 void max_pool2d_backward_row(const Pool2dShape& s, const View4d<const T>& grad_output, const View4d<const Tap>& taps,
                              const View4d<T>& grad_input, int64_t n, int64_t c, int64_t h) {
@@ -97,8 +99,8 @@ void max_pool2d_backward_row(const Pool2dShape& s, const View4d<const T>& grad_o
   }
 }
 
-// The same for one whole plane: gradients are handed out in row-major order of the windows, which adds them up in the same
-// order. The taps have been checked. T is float or double.
+// The same for one whole plane: gradients are handed out in row-major order of the windows, which adds them up in the
+// same order. The taps have been checked. T is float or double.
 template <typename T, typename Tap>
 void max_pool2d_backward_plane(const Pool2dShape& s, const View4d<const T>& grad_output, const View4d<const Tap>& taps,
                                const View4d<T>& grad_input, int64_t n, int64_t c) {
@@ -117,7 +119,8 @@ void max_pool2d_backward_plane(const Pool2dShape& s, const View4d<const T>& grad
     for (int64_t ow = 0; ow < s.ow; ++ow, corner += s.stride_w * grad_input.w) {
       const int64_t tap = t[ow * taps.w];
       if ((bytes && tap >= s.area()) || window_w(s, ow).empty()) continue;  // dead
-      corner[bytes ? offset[tap] : tap / s.kw * s.dilation_h * grad_input.h + tap % s.kw * s.dilation_w * grad_input.w] +=
+      corner[bytes ? offset[tap]
+                   : tap / s.kw * s.dilation_h * grad_input.h + tap % s.kw * s.dilation_w * grad_input.w] +=
           g[ow * grad_output.w];
     }
   }

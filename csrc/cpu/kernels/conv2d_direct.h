@@ -24,7 +24,7 @@ struct Conv2dBlocking {
 struct Conv2dPool {
   Pool2dShape shape;  // of the whole output; its windows do not overlap and have no padding along the height
   View4d<float> output;
-  uint8_t* taps;    // with the output's strides, or null
+  uint8_t* taps;   // with the output's strides, or null
   bool relu_taps;  // mark the taps of values <= 0 as dead
 };
 

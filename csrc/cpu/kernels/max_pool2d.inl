@@ -1,10 +1,10 @@
-// Max-pooling of float32 with torch's rule: through the window in row-major order, `v > max or v is NaN` takes over, so the
-// first maximum and the last NaN win. Values only, or with the winner's tap.
+// Max-pooling of float32 with torch's rule: through the window in row-major order, `v > max or v is NaN` takes over, so
+// the first maximum and the last NaN win. Values only, or with the winner's tap.
 //
-// channels_last: vectors run over channels, and a window is a plain loop. Contiguous: vectors run over output columns. Each
-// input row of the window is copied to scratch with -inf around it, so that no vector meets an edge; with stride 2 a
-// vector is the even lanes of two loads. Rows come in order and columns inside them, so the rule holds without comparing
-// taps.
+// channels_last: vectors run over channels, and a window is a plain loop. Contiguous: vectors run over output columns.
+// Each input row of the window is copied to scratch with -inf around it, so that no vector meets an edge; with stride 2
+// a vector is the even lanes of two loads. Rows come in order and columns inside them, so the rule holds without
+// comparing taps.
 #pragma once
 
 #include "cpu/kernels/max_pool2d.h"
@@ -15,8 +15,8 @@ namespace {
 
 constexpr float kLowest = -__builtin_inff();
 
-// Taps are compared as integers as wide as a float and stored as bytes. They pass through a block of memory, because loops
-// over one become the ISA's own packing instructions, which conversions of a single vector do not.
+// Taps are compared as integers as wide as a float and stored as bytes. They pass through a block of memory, because
+// loops over one become the ISA's own packing instructions, which conversions of a single vector do not.
 constexpr int64_t kTapBlock = 256;
 
 inline void narrow_taps(const int32_t* wide, uint8_t* taps, int64_t count) {
@@ -94,7 +94,8 @@ void pool_channels_last_row_of_window(const MaxPool2d& pool, int64_t n, int64_t 
 }
 
 void max_pool2d_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
-  pool.taps ? pool_channels_last_row_of_window<true>(pool, n, oh) : pool_channels_last_row_of_window<false>(pool, n, oh);
+  pool.taps ? pool_channels_last_row_of_window<true>(pool, n, oh)
+            : pool_channels_last_row_of_window<false>(pool, n, oh);
 }
 
 template <int... Lane>
@@ -106,8 +107,7 @@ inline Vec even_lanes(Vec low, Vec high, std::integer_sequence<int, Lane...>) {
 template <int kStride>  // 0: any
 inline Vec load_strided(const float* p, int64_t stride) {
   if constexpr (kStride == 1) return load(p);
-  if constexpr (kStride == 2)
-    return even_lanes(load(p), load(p + kLanes), std::make_integer_sequence<int, kLanes>{});
+  if constexpr (kStride == 2) return even_lanes(load(p), load(p + kLanes), std::make_integer_sequence<int, kLanes>{});
   Vec v;
   for (int lane = 0; lane < kLanes; ++lane) v[lane] = p[lane * stride];
   return v;
@@ -121,14 +121,15 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
   for (int64_t i = 0; i < s.kh * padded; ++i) scratch[i] = kLowest;
   if constexpr (kTaps)
     for (int64_t ow = 0; ow < round_up(s.ow, kLanes); ++ow) first[ow] = static_cast<int32_t>(window_w(s, ow).begin);
-  const float* input_end = pool.input.data + (s.n - 1) * pool.input.n + (s.c - 1) * pool.input.c +
-                           (s.ih - 1) * pool.input.h + s.iw;
+  const float* input_end =
+      pool.input.data + (s.n - 1) * pool.input.n + (s.c - 1) * pool.input.c + (s.ih - 1) * pool.input.h + s.iw;
   int64_t oh = begin % s.oh, c = begin / s.oh % s.c, n = begin / s.oh / s.c;
   for (int64_t r = begin; r < end; ++r, ++oh) {
     if (oh == s.oh) oh = 0, ++c;
     if (c == s.c) c = 0, ++n;
     const WindowRange h = window_h(s, oh);
-    const float* image = pool.input.data + n * pool.input.n + c * pool.input.c + (oh * s.stride_h - s.pad_h) * pool.input.h;
+    const float* image =
+        pool.input.data + n * pool.input.n + c * pool.input.c + (oh * s.stride_h - s.pad_h) * pool.input.h;
     const int64_t row_step = s.dilation_h * pool.input.h;
     // A row is read where it lies if no lane that counts meets an edge and no load passes the end of the tensor.
     const float* rows = image;
@@ -167,9 +168,12 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
 template <bool kTaps>
 void pool_plane_rows_of_stride(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
   switch (pool.shape.stride_w) {
-    case 1: return pool_plane_rows<kTaps, 1>(pool, begin, end, scratch);
-    case 2: return pool_plane_rows<kTaps, 2>(pool, begin, end, scratch);
-    default: return pool_plane_rows<kTaps, 0>(pool, begin, end, scratch);
+    case 1:
+      return pool_plane_rows<kTaps, 1>(pool, begin, end, scratch);
+    case 2:
+      return pool_plane_rows<kTaps, 2>(pool, begin, end, scratch);
+    default:
+      return pool_plane_rows<kTaps, 0>(pool, begin, end, scratch);
   }
 }
 

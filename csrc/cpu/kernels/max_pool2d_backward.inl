@@ -1,5 +1,5 @@
-// Gradient of max-pooling, float32: every element of grad_input is written once, as the sum of the gradients of the windows
-// that it won, in row-major order of the windows. No zero fill, no scatter, no order that depends on threads.
+// Gradient of max-pooling, float32: every element of grad_input is written once, as the sum of the gradients of the
+// windows that it won, in row-major order of the windows. No zero fill, no scatter, no order that depends on threads.
 #pragma once
 
 #include "cpu/kernels/max_pool2d.h"
