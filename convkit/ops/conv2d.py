@@ -53,7 +53,7 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
 def _max_pool(max_pool):
     """None, k or (k, s, p) -> kernel_size, stride, padding, each [height, width]."""
     if isinstance(max_pool, (tuple, list)):
-        if len(max_pool) != 3:
+        if len(max_pool) != 3 or any(isinstance(part, (tuple, list)) and len(part) != 2 for part in max_pool):
             raise ValueError(
                 "conv2d: max_pool must be a kernel size or (kernel_size, stride, padding); a pair is ambiguous: "
                 f"{max_pool!r}"
