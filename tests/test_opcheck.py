@@ -71,6 +71,11 @@ def meta_like(tensor):
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
+def significant_strides(tensor):
+    """Those that matter: torch's own fake tensors differ from real ones in the others."""
+    return [stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1 and tensor.numel()]
+
+
 @pytest.mark.parametrize("layout", [*LAYOUTS])
 @pytest.mark.parametrize("size", [(2, 3, 7, 8), (0, 3, 7, 8), (1, 1, 7, 8), (2, 3, 7, 2), (1, 3, 7, 1)], ids=str)
 def test_fake_output_has_the_real_strides(size, layout):
@@ -88,7 +93,8 @@ def test_fake_output_has_the_real_strides(size, layout):
         meta = [meta_like(a) if isinstance(a, torch.Tensor) else a for a in arguments]
         real, fake = op_of(name)(*arguments), op_of(name)(*meta)
         for one, other in zip(*[r if isinstance(r, tuple) else (r,) for r in (real, fake)], strict=True):
-            assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype), name
+            assert (one.shape, one.dtype) == (other.shape, other.dtype), name
+            assert significant_strides(one) == significant_strides(other), name
 
 
 # name of the op -> changes of one argument of its sample that must be refused, by position

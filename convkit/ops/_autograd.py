@@ -31,6 +31,14 @@ def needs_grad(args):
     return torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args)
 
 
+def refuse_tangents(name, args):
+    """Raise for a raw op under forward-mode AD, which would drop the tangents silently."""
+    if any(isinstance(a, torch.Tensor) and has_tangent(a) for a in args):
+        raise NotImplementedError(
+            f"torch.ops.convkit.{name} has no forward-mode derivative; convkit's public functions have"
+        )
+
+
 def define(name, *, fake, setup_context, backward, jvp, vmap):
     """Register fake kernel and gradient of ``torch.ops.convkit.<name>``; return the function to call it by."""
     op = getattr(torch.ops.convkit, name).default
@@ -57,10 +65,7 @@ def define(name, *, fake, setup_context, backward, jvp, vmap):
     transform = type(f"{name}_transform", (Function,), transform_methods)
 
     def autograd_kernel(*args):
-        if any(isinstance(a, torch.Tensor) and has_tangent(a) for a in args):
-            raise NotImplementedError(
-                f"torch.ops.convkit.{name} has no forward-mode derivative; convkit's public functions have"
-            )
+        refuse_tangents(name, args)
         return eager.apply(*args) if needs_grad(args) else run(*args)
 
     library.impl(name, autograd_kernel, "Autograd")

@@ -23,13 +23,28 @@ def check_bias(op, bias, weight):
         )
 
 
+def check_activation(op, activation):
+    if activation not in ("none", "relu"):
+        raise RuntimeError(f"{op}: activation must be 'none' or 'relu', but got '{activation}'")
+
+
+def check_algorithm(op, algorithm):
+    if algorithm not in ("auto", "direct", "generic"):
+        raise ValueError(f"{op}: algorithm must be one of 'auto', 'direct', 'generic', but got '{algorithm}'")
+
+
+def output_channels_last(input, weight):
+    """The format of a convolution's output: the input's or the weight's; contiguous where there is no input."""
+    return input.numel() != 0 and (suggests_channels_last(input) or suggests_channels_last(weight))
+
+
 def fake_output(op, input, weight, bias, geometry):
     """What a convolution of these tensors returns, or its error. ``geometry``: stride, padding, dilation, groups."""
     sizes = output_size(op, input.shape, weight.shape, *geometry)
     check_same_dtype(op, "input", input, "weight", weight)
     if bias is not None:
         check_bias(op, bias, weight)
-    return empty(sizes, suggests_channels_last(input) or suggests_channels_last(weight), input)
+    return empty(sizes, output_channels_last(input, weight), input)
 
 
 def _check_grad_output(op, grad_output, sizes):
@@ -38,7 +53,10 @@ def _check_grad_output(op, grad_output, sizes):
 
 
 def conv2d(input, weight, bias, stride, padding, dilation, groups, activation, algorithm):
-    return fake_output("conv2d", input, weight, bias, (stride, padding, dilation, groups))
+    output = fake_output("conv2d", input, weight, bias, (stride, padding, dilation, groups))
+    check_activation("conv2d", activation)
+    check_algorithm("conv2d", algorithm)
+    return output
 
 
 def conv2d_backward_input(grad_output, weight, input_size, channels_last, stride, padding, dilation, groups, algorithm):
@@ -46,6 +64,7 @@ def conv2d_backward_input(grad_output, weight, input_size, channels_last, stride
     sizes = output_size(op, input_size, weight.shape, stride, padding, dilation, groups)
     check_same_dtype(op, "grad_output", grad_output, "weight", weight)
     _check_grad_output(op, grad_output, sizes)
+    check_algorithm(op, algorithm)
     return empty(input_size, channels_last, weight)
 
 
@@ -56,6 +75,7 @@ def conv2d_backward_weight(
     sizes = output_size(op, input.shape, weight_size, stride, padding, dilation, groups)
     check_same_dtype(op, "grad_output", grad_output, "input", input)
     _check_grad_output(op, grad_output, sizes)
+    check_algorithm(op, algorithm)
     return empty(weight_size, channels_last, input)
 
 

@@ -10,7 +10,7 @@ from convkit.ops import _conv2d_vmap, _pool2d_shape
 from convkit.ops._arguments import empty, suggests_channels_last
 from convkit.ops._autocast import register_lower_precision
 from convkit.ops._autograd import define
-from convkit.ops._conv2d_fake import fake_output
+from convkit.ops._conv2d_fake import check_activation, check_algorithm, fake_output, output_channels_last
 from convkit.ops._conv2d_gradient import Geometry
 from convkit.ops.max_pool2d import max_pool2d_backward, max_pool2d_gather
 
@@ -18,14 +18,16 @@ LARGEST_AREA = 254  # one byte value is left for "no gradient"
 
 
 def _fake(input, weight, bias, *arguments):
-    *geometry, _activation, pool_kernel, pool_stride, pool_padding, return_taps, _algorithm = arguments
+    *geometry, activation, pool_kernel, pool_stride, pool_padding, return_taps, algorithm = arguments
     op = "conv2d_max_pool2d"
     output = fake_output(op, input, weight, bias, geometry)
+    check_activation(op, activation)
+    check_algorithm(op, algorithm)
     sizes = _pool2d_shape.output_size(op, output.shape, pool_kernel, pool_stride, pool_padding, [1, 1], False)
     if pool_kernel[0] * pool_kernel[1] > LARGEST_AREA:
         area = pool_kernel[0] * pool_kernel[1]
         raise RuntimeError(f"{op}: a pooling window of {area} positions has no byte taps")
-    channels_last = suggests_channels_last(input) or suggests_channels_last(weight)
+    channels_last = output_channels_last(input, weight)
     taps = (
         empty(sizes, channels_last, input, dtype=torch.uint8)
         if return_taps

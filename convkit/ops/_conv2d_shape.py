@@ -7,9 +7,20 @@ def _check(condition, text):
         raise RuntimeError(text)
 
 
-def _check_list(op, name, values, least, complaint):
+def _check_list(op, name, values, count, least, complaint):
+    _check(len(values) == count, f"{op}: {name} must have {count} values, but got {list(values)}")
     for value in values:
         _check(value >= least, f"{op}: {complaint}, but got {name}={list(values)}")
+
+
+def _multiply(op, a, b):
+    _check(a * b < 2**63, f"{op}: {a} * {b} overflows")
+    return a * b
+
+
+def _add(op, a, b):
+    _check(a + b < 2**63, f"{op}: {a} + {b} overflows")
+    return a + b
 
 
 def output_size(op, input, weight, stride, padding, dilation, groups):
@@ -22,9 +33,9 @@ def output_size(op, input, weight, stride, padding, dilation, groups):
     """
     _check(len(weight) == 4, f"{op}: Expected 4D weight, but got weight of size: {list(weight)}")
     _check(len(input) == 4, f"{op}: Expected 4D (batched) input, but got input of size: {list(input)}")
-    _check_list(op, "stride", stride, 1, "non-positive stride is not supported")
-    _check_list(op, "padding", padding, 0, "negative padding is not supported")
-    _check_list(op, "dilation", dilation, 1, "dilation should be greater than zero")
+    _check_list(op, "stride", stride, 2, 1, "non-positive stride is not supported")
+    _check_list(op, "padding", padding, 4, 0, "negative padding is not supported")
+    _check_list(op, "dilation", dilation, 2, 1, "dilation should be greater than zero")
     _check(groups > 0, f"{op}: non-positive groups is not supported, but got groups={groups}")
     for wrong, complaint in (
         (weight[0] < groups, f"be at least {groups}"),
@@ -36,18 +47,22 @@ def output_size(op, input, weight, stride, padding, dilation, groups):
             f"{list(weight)} instead",
         )
     _check(
-        input[1] == weight[1] * groups,
+        input[1] == _multiply(op, weight[1], groups),
         f"{op}: Given groups={groups}, weight of size {list(weight)}, expected input{list(input)} to have "
         f"{weight[1] * groups} channels, but got {input[1]} channels instead",
     )
     _check(
         weight[2] > 0 and weight[3] > 0, f"{op}: kernel size must be positive, but got weight of size {list(weight)}"
     )
-    padded = [input[2] + padding[0] + padding[1], input[3] + padding[2] + padding[3]]
-    kernel = [dilation[i] * (weight[2 + i] - 1) + 1 for i in range(2)]
+    padded, kernel = [], []
+    for i in range(2):
+        padded.append(_add(op, _add(op, input[2 + i], padding[2 * i]), padding[2 * i + 1]))
+        kernel.append(_add(op, _multiply(op, dilation[i], weight[2 + i] - 1), 1))
     _check(
         padded[0] >= kernel[0] and padded[1] >= kernel[1],
         f"{op}: Calculated padded input size per channel: ({padded[0]} x {padded[1]}). Kernel size: ({kernel[0]} x "
         f"{kernel[1]}). Kernel size can't be greater than actual input size",
     )
-    return [input[0], weight[0], *((padded[i] - kernel[i]) // stride[i] + 1 for i in range(2))]
+    h, w = ((padded[i] - kernel[i]) // stride[i] + 1 for i in range(2))
+    _multiply(op, _multiply(op, _multiply(op, input[0], weight[0]), _multiply(op, h, w)), 8)  # bytes
+    return [input[0], weight[0], h, w]

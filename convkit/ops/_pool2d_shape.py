@@ -18,13 +18,20 @@ def _check_pair(op, name, values, least, complaint):
             raise RuntimeError(f"{op}: {complaint}, but got {name}={list(values)}")
 
 
-def _extent(op, size, kernel, stride, pad, dilation, ceil_mode):
+def _window(op, kernel, pad, dilation):
+    """The span of a dilated kernel, within which the padding must stay."""
     window = dilation * (kernel - 1) + 1
+    if window >= 2**63:
+        raise RuntimeError(f"{op}: kernel_size={kernel} with dilation={dilation} overflows")
     if pad > window // 2:
         raise RuntimeError(
             f"{op}: pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={kernel} and "
             f"dilation={dilation}"
         )
+    return window
+
+
+def _extent(size, window, stride, pad, ceil_mode):
     room = size + 2 * pad - window
     out = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
     # The last window must start inside the input or its left padding.
@@ -43,13 +50,13 @@ def output_size(op, input, kernel_size, stride, padding, dilation, ceil_mode):
     _check_pair(op, "stride", stride, 1, "stride should be greater than zero")
     _check_pair(op, "padding", padding, 0, "pad must be non-negative")
     _check_pair(op, "dilation", dilation, 1, "dilation should be greater than zero")
+    windows = [_window(op, *argument) for argument in zip(kernel_size, padding, dilation, strict=True)]
     if len(input) != 4 or any(size == 0 for size in input[1:]):
         raise RuntimeError(
             f"{op}: Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got: "
             f"{list(input)}"
         )
-    arguments = zip(input[2:], kernel_size, stride, padding, dilation, strict=True)
-    h, w = (_extent(op, *argument, ceil_mode) for argument in arguments)
+    h, w = (_extent(*extent, ceil_mode) for extent in zip(input[2:], windows, stride, padding, strict=True))
     if h <= 0 or w <= 0:
         c = input[1]
         raise RuntimeError(

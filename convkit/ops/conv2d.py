@@ -5,6 +5,7 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from convkit.ops._arguments import FLOATING, check_dtype, check_tensor, pair
 from convkit.ops._autograd import needs_grad
+from convkit.ops._conv2d_fake import check_same_dtype
 from convkit.ops._conv2d_gradient import conv2d_forward
 from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
 from convkit.ops._conv2d_shape import output_size
@@ -40,8 +41,10 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
         )
     if weight.dim() != 4:
         raise RuntimeError(f"conv2d: Expected 4D weight, but got weight of size: {list(weight.shape)}")
+    check_same_dtype("conv2d", "input", input, "weight", weight)
+    if bias is not None:
+        check_same_dtype("conv2d", "input", input, "bias", bias)
     check_dtype("conv2d", input, FLOATING)
-    check_dtype("conv2d", weight, FLOATING)
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"conv2d(): argument 'groups' must be int, but got {groups!r}")
     if activation not in (None, "relu"):

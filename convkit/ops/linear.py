@@ -7,7 +7,7 @@ from convkit.ops import _conv2d_vmap
 from convkit.ops._arguments import FLOATING, check_dtype, check_tensor
 from convkit.ops._autocast import register_lower_precision
 from convkit.ops._autograd import define
-from convkit.ops._conv2d_fake import check_bias, check_same_dtype
+from convkit.ops._conv2d_fake import check_activation, check_bias, check_same_dtype
 from convkit.ops.relu import relu_backward
 
 
@@ -24,6 +24,7 @@ def _linear_fake(input, weight, bias, activation):
     check_same_dtype("linear", "input", input, "weight", weight)
     if bias is not None:
         check_bias("linear", bias, weight)
+    check_activation("linear", activation)
     return input.new_empty([input.shape[0], weight.shape[0]])
 
 
@@ -109,8 +110,10 @@ def linear(input, weight, bias=None, *, activation=None):
     check_tensor("linear", "weight", weight)
     if bias is not None:
         check_tensor("linear", "bias", bias)
+    check_same_dtype("linear", "input", input, "weight", weight)
+    if bias is not None:
+        check_same_dtype("linear", "input", input, "bias", bias)
     check_dtype("linear", input, FLOATING)
-    check_dtype("linear", weight, FLOATING)
     if activation not in (None, "relu"):
         raise ValueError(f"linear: activation must be None or 'relu', but got {activation!r}")
     if input.dim() == 0 or weight.dim() not in (1, 2) or input.shape[-1] != weight.shape[-1]:

@@ -6,7 +6,7 @@ Backward needs of the forward pass only which position of each window won: its t
 import torch
 
 from convkit.ops._arguments import check_tensor, dtype_name, empty, pair, suggests_channels_last
-from convkit.ops._autograd import define, library, needs_grad
+from convkit.ops._autograd import define, library, needs_grad, refuse_tangents
 from convkit.ops._conv2d_vmap import fold_batch, unfold_batch
 from convkit.ops._pool2d_shape import check_taps, output_size, tap_dtype
 from convkit.ops._torch_internals import below_autograd, transforms_active
@@ -141,13 +141,20 @@ max_pool2d_gather = define(
 
 
 def _autograd_kernel(input, *arguments):
+    refuse_tangents("max_pool2d", (input,))
     if needs_grad((input,)):
         return max_pool2d_with_taps(input, *arguments)[0]
     with below_autograd():
         return torch.ops.convkit.max_pool2d.default(input, *arguments)
 
 
+def _indices_autograd_kernel(taps, *arguments):
+    with below_autograd():  # integers from integers: nothing to differentiate
+        return torch.ops.convkit.max_pool2d_indices.default(taps, *arguments)
+
+
 library.impl("max_pool2d", _autograd_kernel, "Autograd")
+library.impl("max_pool2d_indices", _indices_autograd_kernel, "Autograd")
 
 
 def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):

@@ -13,13 +13,18 @@ void check_pair(const char* op, const char* name, const std::vector<int64_t>& va
   for (const int64_t value : values) CONVKIT_CHECK(value >= least, op, ": ", complaint, ", but got ", name, "=", text);
 }
 
-int64_t output_size(const char* op, int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation,
-                    bool ceil_mode) {
-  int64_t span, window, padded;
+// The span of a dilated kernel, within which the padding must stay.
+int64_t checked_window(const char* op, int64_t kernel, int64_t pad, int64_t dilation) {
+  int64_t span, window;
   CONVKIT_CHECK(!__builtin_mul_overflow(dilation, kernel - 1, &span) && !__builtin_add_overflow(span, 1, &window), op,
                 ": kernel_size=", kernel, " with dilation=", dilation, " overflows");
   CONVKIT_CHECK(pad <= window / 2, op, ": pad should be at most half of effective kernel size, but got pad=", pad,
                 ", kernel_size=", kernel, " and dilation=", dilation);
+  return window;
+}
+
+int64_t output_size(const char* op, int64_t size, int64_t window, int64_t stride, int64_t pad, bool ceil_mode) {
+  int64_t padded;
   CONVKIT_CHECK(!__builtin_add_overflow(size, 2 * pad, &padded), op, ": padding=", pad, " overflows");
   const int64_t room = padded - window;
   if (room < 0 && !(ceil_mode && room > -stride)) return 0;
@@ -34,6 +39,8 @@ Pool2dShape make_shape(const char* op, IntHeaderOnlyArrayRef input, const Pool2d
   check_pair(op, "stride", a.stride, 1, "stride should be greater than zero");
   check_pair(op, "padding", a.padding, 0, "pad must be non-negative");
   check_pair(op, "dilation", a.dilation, 1, "dilation should be greater than zero");
+  const int64_t window_h = checked_window(op, a.kernel_size[0], a.padding[0], a.dilation[0]);
+  const int64_t window_w = checked_window(op, a.kernel_size[1], a.padding[1], a.dilation[1]);
   CONVKIT_CHECK(input.size() == 4 && input[1] != 0 && input[2] != 0 && input[3] != 0, op,
                 ": Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got: ",
                 format_sizes(input));
@@ -43,8 +50,8 @@ Pool2dShape make_shape(const char* op, IntHeaderOnlyArrayRef input, const Pool2d
   s.stride_h = a.stride[0], s.stride_w = a.stride[1];
   s.pad_h = a.padding[0], s.pad_w = a.padding[1];
   s.dilation_h = a.dilation[0], s.dilation_w = a.dilation[1];
-  s.oh = output_size(op, s.ih, s.kh, s.stride_h, s.pad_h, s.dilation_h, ceil_mode);
-  s.ow = output_size(op, s.iw, s.kw, s.stride_w, s.pad_w, s.dilation_w, ceil_mode);
+  s.oh = output_size(op, s.ih, window_h, s.stride_h, s.pad_h, ceil_mode);
+  s.ow = output_size(op, s.iw, window_w, s.stride_w, s.pad_w, ceil_mode);
   int64_t area;
   CONVKIT_CHECK(!__builtin_mul_overflow(s.kh, s.kw, &area) && area <= INT32_MAX, op, ": a window of kernel_size=[",
                 s.kh, ", ", s.kw, "] has too many positions");

@@ -42,8 +42,9 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   const Conv2dShape s = make_conv2d_shape(op, input.sizes(), weight.sizes(), arguments);
   check_same_kind(op, "input", input, "weight", weight);
   if (bias) check_bias(op, *bias, weight);
-  return {s, conv2d_select(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm),
-          suggests_channels_last(input) || suggests_channels_last(weight), is_relu(op, activation)};
+  const bool relu = is_relu(op, activation);
+  const bool channels_last = input.numel() > 0 && (suggests_channels_last(input) || suggests_channels_last(weight));
+  return {s, conv2d_select(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm), channels_last, relu};
 }
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
