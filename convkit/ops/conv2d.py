@@ -40,7 +40,10 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
             f"Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: {list(input.shape)}"
         )
     if weight.dim() != 4:
-        raise RuntimeError(f"conv2d: Expected 4D weight, but got weight of size: {list(weight.shape)}")
+        raise RuntimeError(
+            f"conv2d: Expected {weight.dim()}-dimensional input for {weight.dim()}-dimensional weight "
+            f"{list(weight.shape)}, but got input of size {list(input.shape)}; a 2-D convolution needs a 4D weight"
+        )
     check_same_dtype("conv2d", "input", input, "weight", weight)
     if bias is not None:
         check_same_dtype("conv2d", "input", input, "bias", bias)
