@@ -3,6 +3,7 @@
 import torch
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+REAL = (*FLOATING, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_tensor(op, name, value):
@@ -37,9 +38,14 @@ def pair(op, name, value):
             f"{op}: expected {name} to be a single integer value or a list of 2 values to match the convolution "
             f"dimensions, but got {name}={values}"
         )
-    if any(not -(2**63) <= v < 2**63 for v in values):
-        raise RuntimeError(f"{op}: Overflow when unpacking long: {name}={values}")
+    for v in values:
+        check_int64(op, name, v)
     return values * 2 if len(values) == 1 else values
+
+
+def check_int64(op, name, value):
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{op}: Overflow when unpacking long long: {name}={value}")
 
 
 def suggests_channels_last(tensor):

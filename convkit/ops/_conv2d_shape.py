@@ -14,13 +14,16 @@ def _check_list(op, name, values, count, least, complaint):
 
 
 def _multiply(op, a, b):
-    _check(a * b < 2**63, f"{op}: {a} * {b} overflows")
+    _check(a * b < 2**63, f"{op}: a size of {a} * {b} overflows")
     return a * b
 
 
-def _add(op, a, b):
-    _check(a + b < 2**63, f"{op}: {a} + {b} overflows")
-    return a + b
+def _extent(op, input, before, after, kernel, dilation):
+    """Sizes of the padded input and of the dilated kernel along one dimension."""
+    padded, window = input + before + after, dilation * (kernel - 1) + 1
+    _check(padded < 2**63, f"{op}: padding=[{before}, {after}] overflows")
+    _check(window < 2**63, f"{op}: dilation={dilation} of a kernel of {kernel} overflows")
+    return padded, window
 
 
 def output_size(op, input, weight, stride, padding, dilation, groups):
@@ -54,10 +57,10 @@ def output_size(op, input, weight, stride, padding, dilation, groups):
     _check(
         weight[2] > 0 and weight[3] > 0, f"{op}: kernel size must be positive, but got weight of size {list(weight)}"
     )
-    padded, kernel = [], []
-    for i in range(2):
-        padded.append(_add(op, _add(op, input[2 + i], padding[2 * i]), padding[2 * i + 1]))
-        kernel.append(_add(op, _multiply(op, dilation[i], weight[2 + i] - 1), 1))
+    extents = [
+        _extent(op, input[2 + i], padding[2 * i], padding[2 * i + 1], weight[2 + i], dilation[i]) for i in range(2)
+    ]
+    padded, kernel = zip(*extents, strict=True)
     _check(
         padded[0] >= kernel[0] and padded[1] >= kernel[1],
         f"{op}: Calculated padded input size per channel: ({padded[0]} x {padded[1]}). Kernel size: ({kernel[0]} x "

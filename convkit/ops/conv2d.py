@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
-from convkit.ops._arguments import FLOATING, check_dtype, check_tensor, pair
+from convkit.ops._arguments import FLOATING, check_dtype, check_int64, check_tensor, pair
 from convkit.ops._autograd import needs_grad
 from convkit.ops._conv2d_fake import check_same_dtype
 from convkit.ops._conv2d_gradient import conv2d_forward
@@ -50,6 +50,7 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
     check_dtype("conv2d", input, FLOATING)
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"conv2d(): argument 'groups' must be int, but got {groups!r}")
+    check_int64("conv2d", "groups", groups)
     if activation not in (None, "relu"):
         raise ValueError(f"conv2d: activation must be None or 'relu', but got {activation!r}")
     if not isinstance(algorithm, str):

@@ -5,16 +5,11 @@ Backward needs of the forward pass only which position of each window won: its t
 
 import torch
 
-from convkit.ops._arguments import check_tensor, dtype_name, empty, pair, suggests_channels_last
+from convkit.ops._arguments import REAL, check_dtype, check_tensor, empty, pair, suggests_channels_last
 from convkit.ops._autograd import define, library, needs_grad, refuse_tangents
 from convkit.ops._conv2d_vmap import fold_batch, unfold_batch
 from convkit.ops._pool2d_shape import check_taps, output_size, tap_dtype
 from convkit.ops._torch_internals import below_autograd, transforms_active
-
-_DTYPES = {
-    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
-}
 
 
 @torch.library.register_fake("convkit::max_pool2d")
@@ -179,8 +174,7 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
         TypeError: an argument of the wrong kind.
     """
     check_tensor("max_pool2d", "input", input)
-    if input.dtype not in _DTYPES:
-        raise NotImplementedError(f"\"max_pool2d\" not implemented for '{dtype_name(input.dtype)}'")
+    check_dtype("max_pool2d", input, REAL)
     kernel_size = pair("max_pool2d", "kernel_size", kernel_size)
     stride = kernel_size if stride is None or stride == [] else pair("max_pool2d", "stride", stride)
     padding, dilation = pair("max_pool2d", "padding", padding), pair("max_pool2d", "dilation", dilation)

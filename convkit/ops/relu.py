@@ -2,6 +2,7 @@
 
 import torch
 
+from convkit.ops._arguments import REAL, check_dtype, check_tensor
 from convkit.ops._autograd import define, elementwise_vmap, library
 from convkit.ops._torch_internals import below_autograd, transforms_active
 
@@ -110,11 +111,11 @@ def relu(input, inplace=False):
 
     Raises:
         TypeError: ``input`` is not a tensor.
-        RuntimeError: its dtype is bool or complex; or in place, ``input`` is a leaf that requires grad, or expanded.
+        NotImplementedError: its dtype is complex, or another that convkit has no kernel for.
+        RuntimeError: its dtype is bool; or in place, ``input`` is a leaf that requires grad, or expanded.
     """
-    if not isinstance(input, torch.Tensor):
-        raise TypeError(f"relu(): argument 'input' must be Tensor, not {type(input).__name__}")
-    if input.dtype == torch.bool or input.is_complex():
-        kind = "Boolean" if input.dtype == torch.bool else "Complex"
-        raise RuntimeError(f"{kind} inputs not supported for relu, but got input of dtype {input.dtype}")
+    check_tensor("relu", "input", input)
+    if input.dtype == torch.bool:
+        raise RuntimeError("Boolean inputs not supported for relu, but got input of dtype torch.bool")
+    check_dtype("relu", input, REAL)
     return _relu_inplace(input) if inplace else _relu(input)

@@ -8,13 +8,7 @@ namespace {
 // 64-bit arithmetic that refuses to overflow. No tensor has sizes near this, but an argument may.
 int64_t checked_multiply(const char* op, int64_t a, int64_t b) {
   int64_t result;
-  CONVKIT_CHECK(!__builtin_mul_overflow(a, b, &result), op, ": ", a, " * ", b, " overflows");
-  return result;
-}
-
-int64_t checked_add(const char* op, int64_t a, int64_t b) {
-  int64_t result;
-  CONVKIT_CHECK(!__builtin_add_overflow(a, b, &result), op, ": ", a, " + ", b, " overflows");
+  CONVKIT_CHECK(!__builtin_mul_overflow(a, b, &result), op, ": a size of ", a, " * ", b, " overflows");
   return result;
 }
 
@@ -27,13 +21,20 @@ void check_list(const char* op, const char* name, const std::vector<int64_t>& va
     CONVKIT_CHECK(value >= least, op, ": ", complaint, ", but got ", name, "=", format(values));
 }
 
+// Sizes of the padded input and of the dilated kernel along one dimension.
 struct Extent {
-  int64_t padded, kernel;  // sizes of the padded input and of the dilated kernel
+  int64_t padded, kernel;
 };
 
 Extent extent(const char* op, int64_t input, int64_t before, int64_t after, int64_t kernel, int64_t dilation) {
-  return {checked_add(op, checked_add(op, input, before), after),
-          checked_add(op, checked_multiply(op, dilation, kernel - 1), 1)};
+  Extent e;
+  CONVKIT_CHECK(
+      !__builtin_add_overflow(before, after, &e.padded) && !__builtin_add_overflow(input, e.padded, &e.padded), op,
+      ": padding=[", before, ", ", after, "] overflows");
+  CONVKIT_CHECK(
+      !__builtin_mul_overflow(dilation, kernel - 1, &e.kernel) && !__builtin_add_overflow(e.kernel, 1, &e.kernel), op,
+      ": dilation=", dilation, " of a kernel of ", kernel, " overflows");
+  return e;
 }
 
 }  // namespace

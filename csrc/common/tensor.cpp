@@ -65,8 +65,11 @@ Tensor empty_strided(IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides,
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   AtenTensorHandle handle = nullptr;
   // The shim numbers dtypes as ScalarType does.
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
-                                                  static_cast<int32_t>(dtype), device_type, device_index, &handle));
+  const auto failed = aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
+                                               static_cast<int32_t>(dtype), device_type, device_index, &handle);
+  // torch keeps its own text: sizes were checked before, so what is missing is memory.
+  CONVKIT_CHECK(!failed, "convkit: can't allocate memory for a tensor of size ", format_sizes(sizes), " and type ",
+                dtype_name(dtype));
   return Tensor(handle);
 }
 
