@@ -21,6 +21,12 @@ FLOATING = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The samples are tiny and many: on a busy machine most of the time would go into waiting for threads."""
+    torch.set_num_threads(1)
+
+
 def cases(dtypes_of_sums, dtypes_of_others):
     """Pairs (name, dtype) among the dtypes that torch's own function takes on the CPU."""
     for name, op in OPS.items():
