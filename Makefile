@@ -38,7 +38,7 @@ demo: $(DONE)/train build
 	$(PYTHON) -m convkit demo
 
 test: $(DONE)/test build
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n auto
 
 bench: $(DONE)/bench build
 	$(PYTHON) -m pytest -q bench

@@ -14,7 +14,7 @@ def check_tensor(op, name, value):
 def check_dtype(op, tensor, dtypes):
     """NotImplementedError in torch's words unless the tensor's dtype is one of these."""
     if tensor.dtype not in dtypes:
-        raise NotImplementedError(f"\"{op}\" not implemented for '{dtype_name(tensor.dtype)}'")
+        raise NotImplementedError(f"\"{op}\" not implemented for '{dtype_name(tensor.dtype)}' ({tensor.dtype})")
 
 
 def dtype_name(dtype):
