@@ -52,9 +52,6 @@ Pool2dShape make_shape(const char* op, IntHeaderOnlyArrayRef input, const Pool2d
   s.dilation_h = a.dilation[0], s.dilation_w = a.dilation[1];
   s.oh = output_size(op, s.ih, window_h, s.stride_h, s.pad_h, ceil_mode);
   s.ow = output_size(op, s.iw, window_w, s.stride_w, s.pad_w, ceil_mode);
-  int64_t area;
-  CONVKIT_CHECK(!__builtin_mul_overflow(s.kh, s.kw, &area) && area <= INT32_MAX, op, ": a window of kernel_size=[",
-                s.kh, ", ", s.kw, "] has too many positions");
   return s;
 }
 
@@ -67,7 +64,9 @@ Pool2dShape make_pool2d_shape(const char* op, IntHeaderOnlyArrayRef input, const
   return s;
 }
 
-ScalarType tap_dtype(const Pool2dShape& shape) {
+ScalarType tap_dtype(const char* op, const Pool2dShape& shape) {
+  CONVKIT_CHECK(shape.area() <= INT32_MAX, op, ": a window of kernel_size=[", shape.kh, ", ", shape.kw,
+                "] has too many positions to record which one won");
   return shape.area() <= kLargestByteArea ? ScalarType::Byte : ScalarType::Int;
 }
 
@@ -79,8 +78,9 @@ Pool2dShape make_pool2d_shape(const char* op, IntHeaderOnlyArrayRef input, const
     const bool fits = std::ranges::equal(taps.sizes(), sizes) && s.oh > 0 && s.ow > 0;
     CONVKIT_CHECK(fits || !ceil_mode, op, ": expected taps of size ", format_sizes({sizes, 4}), ", but got ",
                   format_sizes(taps.sizes()));
-    CONVKIT_CHECK(!fits || taps.scalar_type() == tap_dtype(s), op, ": taps of a window of ", s.area(),
-                  " positions must have type ", dtype_name(tap_dtype(s)), ", but got ", dtype_name(taps.scalar_type()));
+    CONVKIT_CHECK(!fits || taps.scalar_type() == tap_dtype(op, s), op, ": taps of a window of ", s.area(),
+                  " positions must have type ", dtype_name(tap_dtype(op, s)), ", but got ",
+                  dtype_name(taps.scalar_type()));
     if (fits) return s;
   }
   return {};  // not reached

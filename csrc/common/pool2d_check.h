@@ -20,8 +20,8 @@ struct Pool2dArguments {
 // The geometry of pooling a [n, c, h, w] input; a RuntimeError in torch's words if there is none.
 Pool2dShape make_pool2d_shape(const char* op, IntHeaderOnlyArrayRef input, const Pool2dArguments& arguments);
 
-// The dtype that holds the taps of such windows.
-ScalarType tap_dtype(const Pool2dShape& shape);
+// The dtype that holds the taps of such windows; a RuntimeError if none does.
+ScalarType tap_dtype(const char* op, const Pool2dShape& shape);
 
 // The same from the taps of that pooling, whose size tells whether ceil_mode was on; their dtype is checked too.
 Pool2dShape make_pool2d_shape(const char* op, IntHeaderOnlyArrayRef input, const Pool2dArguments& arguments,

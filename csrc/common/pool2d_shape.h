@@ -13,7 +13,10 @@ struct Pool2dShape {
   int64_t kh, kw;
   int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
 
-  int64_t area() const { return kh * kw; }
+  int64_t area() const {  // positions of a window; the largest int64 where there are more
+    int64_t positions;
+    return __builtin_mul_overflow(kh, kw, &positions) ? INT64_MAX : positions;
+  }
 };
 
 // A tap is the position kh * KW + kw in its window, padding counted. Bytes hold it while the window has at most 255.

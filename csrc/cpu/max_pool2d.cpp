@@ -72,7 +72,7 @@ std::tuple<Tensor, Tensor> max_pool2d_with_taps(const Tensor& input, const Ints&
   const int64_t sizes[] = {s.n, s.c, s.oh, s.ow};
   const bool channels_last = suggests_channels_last(input);
   const Tensor output = empty({sizes, 4}, channels_last, input.scalar_type(), input);
-  const Tensor taps = empty({sizes, 4}, channels_last, tap_dtype(s), input);
+  const Tensor taps = empty({sizes, 4}, channels_last, tap_dtype("max_pool2d_with_taps", s), input);
   max_pool2d_forward(s, input, output, &taps);
   return {output, taps};
 }
