@@ -34,6 +34,31 @@ struct GemmTile {
   bool relu;
 };
 
+// Adds what C holds and the bias, applies ReLU, stores. Each step runs over all registers: one branch a tile, not one a vector.
+template <int Rows>
+inline void finish_tile(Vec (&sum)[Rows][kTileVecs], const GemmTile& tile) {
+  const bool full = tile.cols == kTileCols;
+  float partial[Rows * kTileCols];  // a tile that hangs over the last column is finished here
+  float* c = full ? tile.c : partial;
+  const int64_t c_row = full ? tile.c_row : kTileCols;
+  if (!full && tile.accumulate)
+    for (int row = 0; row < Rows; ++row)
+      std::memcpy(partial + row * kTileCols, tile.c + row * tile.c_row, tile.cols * sizeof(float));
+  const auto each = [&](auto step) {
+#pragma GCC unroll 16
+    for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 4
+      for (int v = 0; v < kTileVecs; ++v) step(sum[row][v], row, v);
+  };
+  if (tile.accumulate) each([&](Vec& value, int row, int v) { value += load(c + row * c_row + v * kLanes); });
+  if (tile.bias) each([&](Vec& value, int, int v) { value += load(tile.bias + v * kLanes); });
+  if (tile.relu) each([&](Vec& value, int, int) { value = relu(value); });
+  each([&](Vec& value, int row, int v) { store(c + row * c_row + v * kLanes, value); });
+  if (!full)
+    for (int row = 0; row < Rows; ++row)
+      std::memcpy(tile.c + row * tile.c_row, partial + row * kTileCols, tile.cols * sizeof(float));
+}
+
 template <int Rows>
 void gemm_tile(const GemmTile& tile) {
   Vec sum[Rows][kTileVecs] = {};
@@ -54,23 +79,7 @@ void gemm_tile(const GemmTile& tile) {
       }
     }
   }
-#pragma GCC unroll 16
-  for (int row = 0; row < Rows; ++row) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVecs; ++v) {
-      const int64_t count = tile.cols - v * kLanes;
-      if (count <= 0) continue;
-      float* c = tile.c + row * tile.c_row + v * kLanes;
-      Vec value = sum[row][v];
-      if (tile.accumulate) value += count >= kLanes ? load(c) : load_first(c, count);
-      if (tile.bias) value += load(tile.bias + v * kLanes);
-      if (tile.relu) value = relu(value);
-      if (count >= kLanes)
-        store(c, value);
-      else
-        store_first(c, value, count);
-    }
-  }
+  finish_tile<Rows>(sum, tile);
 }
 
 typedef void GemmTileFunction(const GemmTile&);
