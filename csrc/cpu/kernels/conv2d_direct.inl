@@ -64,6 +64,28 @@ void pack_input(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int64
   }
 }
 
+// One panel [taps, ics, kTileCols] of a weight whose rows are contiguous runs of [ic, taps]: runs are transposed a
+// vector squared at a time, and each vector goes where its tap belongs.
+void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int64_t taps, int64_t ics, float* panel) {
+  const int64_t steps = taps * ics;
+  for (int64_t v = 0; v + kLanes <= cols; v += kLanes) {
+    int64_t i = 0, tap = 0;
+    for (int64_t step = 0; step + kLanes <= steps; step += kLanes) {
+      Vec block[kLanes];
+      load_transposed(source + v * row + step, row, block);
+#pragma GCC unroll 16
+      for (int r = 0; r < kLanes; ++r) {
+        store(panel + (tap * ics + i) * kTileCols + v, block[r]);
+        if (++tap == taps) tap = 0, ++i;
+      }
+    }
+  }
+  const int64_t whole_cols = cols / kLanes * kLanes, whole_steps = steps / kLanes * kLanes;
+  for (int64_t col = 0; col < cols; ++col)
+    for (int64_t step = col < whole_cols ? whole_steps : 0; step < steps; ++step)
+      panel[(step % taps * ics + step / taps) * kTileCols + col] = source[col * row + step];
+}
+
 // -> panels [oc tile, kh, kw, ics, kTileCols]; columns beyond the last output channel are zero.
 void pack_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int64_t ics, float* panels) {
   const Conv2dShape& s = conv.shape;
@@ -73,29 +95,13 @@ void pack_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int6
     const int64_t cols = min(kTileCols, t.ocs - oc);
     const float* source = w.data + t.group * conv.weight_group_stride + (t.oc + oc) * w.n + ic * w.c;
     if (cols < kTileCols) fill_zero(panels, taps * ics * kTileCols);
-    if (w.w == 1 && w.h == s.kw && w.c == taps && taps > 1) {
-      // Contiguous [oc, ic, kh, kw]: transpose runs of ic * taps at once, then put each vector where its tap belongs.
-      for (int64_t step = 0; step < taps * ics; step += kLanes) {
-        const int64_t steps = min(kLanes, taps * ics - step);
-        for (int64_t v = 0; v < cols; v += kLanes) {
-          const int64_t lanes = min(kLanes, cols - v);
-          Vec block[kLanes] = {};
-          for (int64_t r = 0; r < lanes; ++r)
-            block[r] = steps == kLanes ? load(source + (v + r) * w.n + step)
-                                       : load_first(source + (v + r) * w.n + step, steps);
-          transpose(block);
-          for (int64_t r = 0, i = step / taps, tap = step % taps; r < steps; ++r) {
-            store(panels + (tap * ics + i) * kTileCols + v, block[r]);
-            if (++tap == taps) tap = 0, ++i;
-          }
-        }
-      }
-    } else {
+    if (w.w == 1 && w.h == s.kw && w.c == taps && taps > 1)
+      pack_contiguous_weight(source, w.n, cols, taps, ics, panels);
+    else
       for (int64_t kh = 0; kh < s.kh; ++kh)
         for (int64_t kw = 0; kw < s.kw; ++kw)
           strided_copy(source + kh * w.h + kw * w.w, w.c, w.n, panels + (kh * s.kw + kw) * ics * kTileCols, kTileCols,
                        ics, cols);
-    }
     panels += taps * ics * kTileCols;
   }
 }

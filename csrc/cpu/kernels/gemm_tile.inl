@@ -34,7 +34,8 @@ struct GemmTile {
   bool relu;
 };
 
-// Adds what C holds and the bias, applies ReLU, stores. Each step runs over all registers: one branch a tile, not one a vector.
+// Adds what C holds and the bias, applies ReLU, stores. Each step runs over all registers: one branch a tile, not one a
+// vector.
 template <int Rows>
 inline void finish_tile(Vec (&sum)[Rows][kTileVecs], const GemmTile& tile) {
   const bool full = tile.cols == kTileCols;

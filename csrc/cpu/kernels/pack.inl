@@ -28,15 +28,20 @@ inline void transpose(Vec* rows) {
   if constexpr (kLanes >= 16) transpose_step<8>(rows, kAll);
 }
 
+// block[j][i] = source[i * from + j]
+inline void load_transposed(const float* source, int64_t from, Vec* block) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kLanes; ++r) block[r] = load(source + r * from);
+  transpose(block);
+}
+
 // destination[j * to + i] = source[i * from + j] for i < rows, j < cols.
 void transpose_copy(const float* source, int64_t from, float* destination, int64_t to, int64_t rows, int64_t cols) {
   const int64_t block_rows = rows / kLanes * kLanes, block_cols = cols / kLanes * kLanes;
   for (int64_t i = 0; i < block_rows; i += kLanes) {
     for (int64_t j = 0; j < block_cols; j += kLanes) {
       Vec block[kLanes];
-#pragma GCC unroll 16
-      for (int r = 0; r < kLanes; ++r) block[r] = load(source + (i + r) * from + j);
-      transpose(block);
+      load_transposed(source + i * from + j, from, block);
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) store(destination + (j + r) * to + i, block[r]);
     }
