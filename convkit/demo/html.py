@@ -9,7 +9,7 @@ CSS = """
   --card: #1c2129; --ours: #6ea5ff; --theirs: #f2a65a; --third: #5cc99a; --minus: #ef7b8a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 860px; margin: 0 auto; padding: 32px 18px 64px; }
+main { max-width: 940px; margin: 0 auto; padding: 32px 18px 64px; }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; } h2 { font-size: 22px; margin: 52px 0 8px; }
 h3 { font-size: 16px; margin: 28px 0 4px; } p { margin: 8px 0 14px; max-width: 68ch; }
 .lead { font-size: 18px; } .soft, figcaption { color: var(--soft); font-size: 14px; }
