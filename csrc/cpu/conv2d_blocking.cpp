@@ -24,7 +24,7 @@ Chunks cut(int64_t count, int64_t limit, int64_t multiple) {
 
 }  // namespace
 
-Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels, bool in_place,
+Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels, Conv2dSums sums,
                                const Pool2dShape* pool) {
   Conv2dBlocking b;
   const int64_t row_multiple = pool ? min(pool->stride_h, s.oh) : 1;
@@ -44,9 +44,21 @@ Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& 
   const int64_t columns = round_up(b.oc_chunk, tile_cols);
   b.input_floats = round_up(b.band_h * b.band_w * b.ic_chunk, 16);
   b.weight_floats = round_up(taps * b.ic_chunk * columns, 16);
-  b.output_floats = in_place ? 0 : round_up(b.rows * b.cols * columns, 16);
+  b.sums = sums;
+  b.output_floats = sums == Conv2dSums::kScratch ? round_up(b.rows * b.cols * columns, 16) : 0;
+  if (sums == Conv2dSums::kPlanes) {  // a row of weights and a panel of pixels have the bias as one more product
+    b.weight_floats = round_up((taps * b.ic_chunk + 1) * b.oc_chunk, 16);
+    b.output_floats = (taps * b.ic_chunk + 1) * tile_cols;
+  }
   b.pooled_floats = pool ? round_up(pool->ow * columns * 5 / 4 + 1, 16) : 0;  // a row of values and of byte taps
   return b;
+}
+
+Conv2dSums conv2d_sums(const Conv2dShape& s, const View4d<float>& output) {
+  // Up to about as many products a transposition of the sums costs more than packing pixels for the turned tile.
+  constexpr int64_t kFewProducts = 64;
+  if (output.c == 1) return Conv2dSums::kInPlace;
+  return output.w == 1 && s.group_ic() * s.kh * s.kw <= kFewProducts ? Conv2dSums::kPlanes : Conv2dSums::kScratch;
 }
 
 bool can_pool_bands(const Conv2dBlocking& blocking, const Pool2dShape& pool) {

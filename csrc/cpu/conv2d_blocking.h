@@ -5,9 +5,12 @@
 
 namespace convkit {
 
-// `in_place`: the sums go straight into the output. `pool`: what pools them, or null.
-Conv2dBlocking conv2d_blocking(const Conv2dShape& shape, const Conv2dDirectKernels& kernels, bool in_place,
+// `pool`: what pools the sums, or null; then they are in scratch.
+Conv2dBlocking conv2d_blocking(const Conv2dShape& shape, const Conv2dDirectKernels& kernels, Conv2dSums sums,
                                const Pool2dShape* pool = nullptr);
+
+// Where the sums of a convolution with this output belong.
+Conv2dSums conv2d_sums(const Conv2dShape& shape, const View4d<float>& output);
 
 // Whether a task can pool its own rows: its bands hold whole windows.
 bool can_pool_bands(const Conv2dBlocking& blocking, const Pool2dShape& pool);

@@ -75,8 +75,8 @@ void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, c
     conv.input.w *= shape.stride_w;
     conv.shape.iw = ceil_div(shape.iw, shape.stride_w), conv.shape.stride_w = 1;
   }
-  const bool in_place = output.c == 1 && !epilogue.pool;
-  conv.blocking = conv2d_blocking(conv.shape, kernel, in_place, epilogue.pool ? &epilogue.pool->shape : nullptr);
+  const Conv2dSums sums = epilogue.pool ? Conv2dSums::kScratch : conv2d_sums(conv.shape, output);
+  conv.blocking = conv2d_blocking(conv.shape, kernel, sums, epilogue.pool ? &epilogue.pool->shape : nullptr);
   run_tasks(conv, kernel.forward);
 }
 

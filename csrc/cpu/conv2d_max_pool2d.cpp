@@ -25,7 +25,7 @@ bool run_fused(const Conv2dCall& call, const Pool2dShape& pool_shape, const Tens
                const std::optional<Tensor>& bias, const Tensor& output, const Tensor* taps) {
   if (call.algorithm != Conv2dAlgorithm::kDirect) return false;
   const Conv2dShape& s = call.shape;
-  const Conv2dBlocking blocking = conv2d_blocking(s, kernels().conv2d_direct, false, &pool_shape);
+  const Conv2dBlocking blocking = conv2d_blocking(s, kernels().conv2d_direct, Conv2dSums::kScratch, &pool_shape);
   if (!can_pool_bands(blocking, pool_shape) || blocking.scratch_bytes() > kWorkspaceLimit) return false;
   const Conv2dPool pool{pool_shape, view<float>(output), taps ? data<uint8_t>(*taps) : nullptr, call.relu};
   std::optional<Tensor> dense_bias;

@@ -42,7 +42,8 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
   } else {
-    const Conv2dDirect conv{s, conv2d_blocking(s, kernel, false), {}, {}, 0, nullptr, {}, false, nullptr};
+    const Conv2dDirect conv{s,      conv2d_blocking(s, kernel, Conv2dSums::kScratch), {}, {}, 0, nullptr, {}, false,
+                            nullptr};
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
     plan.packed_bytes = conv.blocking.weight_floats * 4;

@@ -21,7 +21,7 @@ std::string refuse_direct(const Conv2dProblem& problem) {
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
   const int64_t bytes = problem.direction == Conv2dDirection::kBackwardWeight
                             ? conv2d_backward_weight_blocking(s, kernel).scratch_bytes()
-                            : conv2d_blocking(s, kernel, false).scratch_bytes();
+                            : conv2d_blocking(s, kernel, Conv2dSums::kScratch).scratch_bytes();
   if (bytes > kWorkspaceLimit) return concat("a task would need ", bytes, " bytes of workspace");
   return "";
 }

@@ -6,6 +6,10 @@
 
 namespace convkit {
 
+// Where a task adds up its sums: in a channels_last output itself; in scratch, which is then pooled or transposed; or
+// in the planes of a contiguous output, by the turned tile of conv2d_planes.inl.
+enum class Conv2dSums { kInPlace, kScratch, kPlanes };
+
 // How one call is cut: into tasks over images, groups, bands of the output and chunks of output channels, and inside a
 // task into chunks of input channels. A function of shape and tile size alone (csrc/cpu/conv2d_blocking.cpp).
 struct Conv2dBlocking {
@@ -14,6 +18,7 @@ struct Conv2dBlocking {
   int64_t rows, row_bands;      // output rows of a task
   int64_t cols, col_bands;      // output columns of a task
   int64_t band_h, band_w;       // input rows and columns that such a task reads
+  Conv2dSums sums;
   // Its scratch; output_floats is 0 where it writes in place, pooled_floats where nothing is pooled.
   int64_t input_floats, weight_floats, output_floats, pooled_floats;
 

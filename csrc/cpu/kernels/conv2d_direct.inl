@@ -9,25 +9,19 @@
 // at the end.
 #pragma once
 
-#include "cpu/kernels/conv2d_direct.h"
+#include "cpu/kernels/conv2d_planes.inl"
 #include "cpu/kernels/conv2d_pool.inl"
+#include "cpu/kernels/conv2d_task.h"
 #include "cpu/kernels/gemm_tile.inl"
 #include "cpu/kernels/pack.inl"
 
 namespace convkit {
 namespace {
 
-// One task, decoded.
-struct DirectTask {
-  int64_t n, group;
-  int64_t row, rows, col, cols;  // output rows and columns
-  int64_t oc, ocs;               // output channels within the group
-};
-
-DirectTask decode(const Conv2dDirect& conv, int64_t task) {
+ConvTask decode(const Conv2dDirect& conv, int64_t task) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBlocking& b = conv.blocking;
-  DirectTask t;
+  ConvTask t;
   // Output channels run fastest: neighbouring tasks, which a thread gets in a row, share their input band.
   t.oc = task % b.oc_chunks * b.oc_chunk;
   task /= b.oc_chunks;
@@ -44,7 +38,7 @@ DirectTask decode(const Conv2dDirect& conv, int64_t task) {
 }
 
 // -> band [band_h, band_w, ics]
-void pack_input(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int64_t ics, float* band) {
+void pack_input(const Conv2dDirect& conv, const ConvTask& t, int64_t ic, int64_t ics, float* band) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBlocking& b = conv.blocking;
   const int64_t h0 = t.row * s.stride_h - s.pad_top, w0 = t.col * s.stride_w - s.pad_left;
@@ -87,7 +81,7 @@ void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int6
 }
 
 // -> panels [oc tile, kh, kw, ics, kTileCols]; columns beyond the last output channel are zero.
-void pack_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int64_t ics, float* panels) {
+void pack_weight(const Conv2dDirect& conv, const ConvTask& t, int64_t ic, int64_t ics, float* panels) {
   const Conv2dShape& s = conv.shape;
   const View4d<const float>& w = conv.weight;
   const int64_t taps = s.kh * s.kw;
@@ -109,7 +103,7 @@ void pack_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t ic, int6
 // Calls for the weights of the next chunk of input channels, output channels [begin, end) of the task, while this chunk
 // computes: they lie in short runs, which no hardware prefetcher follows, and are most of the memory traffic of a layer
 // with many channels. (Always inlined: gcc takes a function that only prefetches for one without effect, and drops it.)
-[[gnu::always_inline]] inline void prefetch_weight(const Conv2dDirect& conv, const DirectTask& t, int64_t begin,
+[[gnu::always_inline]] inline void prefetch_weight(const Conv2dDirect& conv, const ConvTask& t, int64_t begin,
                                                    int64_t end, int64_t ic) {
   constexpr int64_t kCacheLine = 16;  // floats
   const Conv2dShape& s = conv.shape;
@@ -132,9 +126,9 @@ struct Sums {
   int64_t row, pixel;  // strides
 };
 
-Sums place_sums(const Conv2dDirect& conv, const DirectTask& t, float* scratch) {
+Sums place_sums(const Conv2dDirect& conv, const ConvTask& t, float* scratch) {
   const View4d<float>& y = conv.output;
-  if (conv.blocking.output_floats == 0) {
+  if (conv.blocking.sums == Conv2dSums::kInPlace) {
     const int64_t oc = t.group * conv.shape.group_oc() + t.oc;
     return {y.data + t.n * y.n + t.row * y.h + t.col * y.w + oc, y.h, y.w};
   }
@@ -143,7 +137,7 @@ Sums place_sums(const Conv2dDirect& conv, const DirectTask& t, float* scratch) {
 }
 
 // Scratch -> output [oc, rows, cols].
-void store_output(const Conv2dDirect& conv, const DirectTask& t, const Sums& sums) {
+void store_output(const Conv2dDirect& conv, const ConvTask& t, const Sums& sums) {
   const View4d<float>& y = conv.output;
   const int64_t oc = t.group * conv.shape.group_oc() + t.oc;
   for (int64_t r = 0; r < t.rows; ++r) {
@@ -163,7 +157,8 @@ void store_output(const Conv2dDirect& conv, const DirectTask& t, const Sums& sum
 void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBlocking& b = conv.blocking;
-  const DirectTask t = decode(conv, task);
+  const ConvTask t = decode(conv, task);
+  if (b.sums == Conv2dSums::kPlanes) return conv2d_planes_forward(conv, t, scratch);
   float* band = scratch;
   float* panels = band + b.input_floats;
   const Sums sums = place_sums(conv, t, panels + b.weight_floats);
@@ -202,7 +197,7 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
     const View4d<const float> view{sums.data, 0, 1, sums.row, sums.pixel};
     const PoolBand pooled{view, t.n, t.row, t.rows, t.group * s.group_oc() + t.oc, t.ocs};
     store_pooled(*conv.pool, pooled, panels + b.weight_floats + b.output_floats);
-  } else if (b.output_floats) {
+  } else if (b.sums == Conv2dSums::kScratch) {
     store_output(conv, t, sums);
   }
 }
