@@ -127,7 +127,6 @@ def write_ninja(library):
     ninja = NinjaFile()
     ninja.rule("cxx", f"{compiler} -MMD -MF $out.d $flags {extra} -c $in -o $out")
     common = [*CXX_FLAGS, f"-ffile-prefix-map={ROOT}/=", f"-ffile-prefix-map={torch}/include/=", "-I", CSRC]
-    common += [f"-DCONVKIT_ISAS={','.join(ISA_FLAGS)}"]
     headers = ["-isystem", torch / "include"]
     for isa, flags in ISA_FLAGS.items():
         for source in sorted((CSRC / "cpu" / "kernels").glob("*.cpp")):

@@ -80,6 +80,27 @@ void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, c
   run_tasks(conv, kernel.forward);
 }
 
+Conv2dShape largest_phase(const Conv2dShape& s) {
+  const int64_t step_h = s.stride_h / std::gcd(s.stride_h, s.dilation_h);
+  const int64_t step_w = s.stride_w / std::gcd(s.stride_w, s.dilation_w);
+  return {s.n,
+          s.oc,
+          s.oh,
+          s.ow,
+          s.ic,
+          ceil_div(s.ih, s.stride_h),
+          ceil_div(s.iw, s.stride_w),
+          ceil_div(s.kh, step_h),
+          ceil_div(s.kw, step_w),
+          1,
+          1,
+          0,
+          0,
+          step_h * s.dilation_h / s.stride_h,
+          step_w * s.dilation_w / s.stride_w,
+          s.groups};
+}
+
 void conv2d_direct_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
                                   const View4d<const float>& weight, const View4d<float>& grad_input) {
   for (int64_t h0 = 0; h0 < min(s.stride_h, s.ih); ++h0) {

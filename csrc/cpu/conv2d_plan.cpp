@@ -1,6 +1,7 @@
 #include "cpu/conv2d_plan.h"
 
 #include "cpu/conv2d_blocking.h"
+#include "cpu/conv2d_direct.h"
 #include "cpu/conv2d_select.h"
 #include "cpu/isa.h"
 
@@ -42,7 +43,8 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
   } else {
-    const Conv2dDirect conv{s,      conv2d_blocking(s, kernel, Conv2dSums::kScratch), {}, {}, 0, nullptr, {}, false,
+    const Conv2dShape run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
+    const Conv2dDirect conv{run,    conv2d_blocking(run, kernel, Conv2dSums::kScratch), {}, {}, 0, nullptr, {}, false,
                             nullptr};
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();

@@ -2,6 +2,7 @@
 
 #include "common/int_math.h"
 #include "cpu/conv2d_blocking.h"
+#include "cpu/conv2d_direct.h"
 #include "cpu/isa.h"
 #include "cpu/workspace.h"
 
@@ -19,9 +20,10 @@ std::string refuse_direct(const Conv2dProblem& problem) {
   if (max(max(window_h, window_w), max(s.stride_h, s.stride_w)) > kLargestExtent)
     return "its window or stride is too large to pack";
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
+  const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
   const int64_t bytes = problem.direction == Conv2dDirection::kBackwardWeight
                             ? conv2d_backward_weight_blocking(s, kernel).scratch_bytes()
-                            : conv2d_blocking(s, kernel, Conv2dSums::kScratch).scratch_bytes();
+                            : conv2d_blocking(run, kernel, Conv2dSums::kScratch).scratch_bytes();
   if (bytes > kWorkspaceLimit) return concat("a task would need ", bytes, " bytes of workspace");
   return "";
 }
