@@ -1,7 +1,5 @@
 """max_pool2d is torch's bit for bit: values, indices, NaN, ties, signs of zero. Its gradient needs one byte a value."""
 
-import functools
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -32,7 +30,10 @@ LAYOUTS = {
     "sliced": lambda x: x.repeat_interleave(2, 3)[..., ::2],
     "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
     "channels_sliced": lambda x: x.to(memory_format=torch.channels_last).repeat(1, 2, 1, 1)[:, : x.shape[1]],
+    "flipped": lambda x: x.flip(0, 1, 2, 3).permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
+    "expanded": lambda x: x[:, :, :1].expand_as(x),
 }
+FORMATS = pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 
 
 def special(size, dtype, seed=0):
@@ -61,8 +62,8 @@ def same_bits(one, other):
 
 
 def torchs(x, *pooling):
-    """torch's values and indices; through int32 where torch refuses narrow integers."""
-    wide = x if x.dtype.is_floating_point else x.to(torch.int32)
+    """torch's values and indices; through int32 for narrow integers, which torch refuses in some layouts."""
+    wide = x.to(torch.int32) if x.dtype in INTEGERS[:3] else x
     values, indices = F.max_pool2d(wide, *pooling, return_indices=True)
     return values.to(x.dtype), indices
 
@@ -79,11 +80,11 @@ def assert_as_torch(x, *pooling):
 @pytest.mark.parametrize("pooling", POOLINGS, ids=str)
 @pytest.mark.parametrize("dtype", [*FLOATING, *INTEGERS], ids=str)
 def test_values_and_indices(dtype, pooling):
-    for seed, (layout, arrange) in enumerate(LAYOUTS.items()):
-        assert_as_torch(arrange(special((2, 17, 13, 18), dtype, seed)), *pooling), layout
+    for seed, arrange in enumerate(LAYOUTS.values()):
+        assert_as_torch(arrange(special((2, 17, 13, 18), dtype, seed)), *pooling)
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@FORMATS
 @pytest.mark.parametrize("pooling", [(2, 2), (3, 2, 1), (2, 1), (3, 3)], ids=str)
 def test_every_width_around_a_vector(pooling, layout):
     for width in (*range(3, 21), 31, 32, 33, 34, 63, 64, 65, 66, 67):
@@ -91,38 +92,191 @@ def test_every_width_around_a_vector(pooling, layout):
         assert_as_torch(LAYOUTS[layout](special((1, width, 4, 5), torch.float32, width)), *pooling)
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_windows_of_infinities_and_zeros(layout):
+@FORMATS
+@pytest.mark.parametrize("stride", [1, 2, 3, (3, 1)], ids=str)
+def test_every_output_width_around_a_vector(stride, layout):
+    """And about 256, where taps are stored in blocks."""
+    step = stride if isinstance(stride, int) else stride[1]
+    for width in (1, 7, 8, 9, 15, 16, 17, 31, 33, 257, 520):
+        for kernel, padding in ((2, 0), (3, 1), ((3, 5), (0, 2))):
+            reach = kernel if isinstance(kernel, int) else kernel[1]
+            pad = padding if isinstance(padding, int) else padding[1]
+            columns = max(1, (width - 1) * step + reach - 2 * pad)
+            for more in range(step):
+                x = special((1, 2, 4, columns + more), torch.float32, width)
+                assert convkit.max_pool2d(x, kernel, stride, padding).shape[3] == width
+                assert_as_torch(LAYOUTS[layout](x), kernel, stride, padding)
+    assert_as_torch(LAYOUTS[layout](special((1, 521, 4, 5), torch.float32)), 3, stride, 1)
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+def test_windows_of_infinities_and_zeros(dtype, layout):
     for value in (float("-inf"), -0.0, 0.0, float("nan")):
-        x = LAYOUTS[layout](torch.full((1, 9, 8, 9), value))
+        x = LAYOUTS[layout](torch.full((1, 9, 8, 9), value, dtype=dtype))
         for pooling in POOLINGS:
             assert_as_torch(x, *pooling)
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", [*FLOATING, *INTEGERS], ids=str)
+def test_extremes_of_a_dtype(dtype, layout):
+    info = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    near = (info.min, info.max, info.min / 2, 0) if dtype.is_floating_point else (info.min, info.min + 1, info.max, 0)
+    which = torch.randint(4, (2, 9, 9, 18), generator=torch.Generator().manual_seed(0))
+    for lowest_only in (False, True):
+        x = torch.tensor(near, dtype=dtype)[which * 0 if lowest_only else which]
+        for pooling in POOLINGS:
+            assert_as_torch(LAYOUTS[layout](x), *pooling)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("window", "winner"),
+    [
+        ([1.0, 2.0, 2.0, 1.0], 1),
+        ([0.0, -0.0, 0.0, -0.0], 0),
+        ([-0.0, 0.0, -0.0, 0.0], 0),
+        ([NAN, 1.0, INF, 2.0], 0),
+        ([1.0, NAN, INF, NAN], 3),
+        ([NAN, NAN, 1.0, INF], 1),
+        ([-INF] * 4, 0),
+        ([-INF, -INF, -INF, -3e38], 3),
+        ([INF, INF, NAN, INF], 2),
+        ([-1e-45, 1e-45, 0.0, 1e-45], 1),
+    ],
+    ids=str,
+)
+def test_who_wins_a_window(window, winner, layout):
+    x = LAYOUTS[layout](torch.tensor(window).view(1, 1, 2, 2).repeat(1, 19, 1, 19))
+    values, indices = convkit.max_pool2d(x, 2, return_indices=True)
+    assert same_bits(values[0, :, 0], torch.full((19, 19), window[winner]))
+    assert torch.equal(indices[0, 0, 0], winner // 2 * 38 + winner % 2 + 2 * torch.arange(19))
+    leaf = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(convkit.max_pool2d(leaf, 2).sum(), leaf, retain_graph=False)
+    assert torch.equal(grad[0, 3, :, 4:6].flatten().nonzero().flatten(), torch.tensor([winner]))
 
 
 def test_large_windows_unbatched_and_empty():
     x = special((2, 3, 40, 37), torch.float32)
     for pooling in ((16, 3, 8), ((40, 37),), ((17, 16), 2, (8, 8)), (40, 40, 20)):
-        assert_as_torch(x[..., :37], *pooling)
+        assert_as_torch(x, *pooling)
     assert_as_torch(x[0], 3, 2, 1)
     assert_as_torch(x[:0], 3, 2, 1)
+    assert_as_torch(x[:0].double(), 16)
     assert_as_torch(x[:, :1, :1, :1], 1)
 
 
+@FORMATS
+def test_the_whole_image_as_one_window(layout):
+    for size in range(1, 21):
+        for dtype in (torch.float32, torch.bfloat16):
+            x = LAYOUTS[layout](special((2, 5, size, 21 - size), dtype, size))
+            assert_as_torch(x, (size, 21 - size))
+            assert_as_torch(x, (size, 1), 1, (size // 2, 0), 1, True)
+
+
+def test_unbatched_has_torchs_strides():
+    for arrange in (lambda x: x, lambda x: x.permute(2, 0, 1), lambda x: x.transpose(1, 2), lambda x: x[::2, :, 1:]):
+        x = arrange(special((6, 7, 8), torch.float32))
+        assert_as_torch(x, 3, 2, 1)
+        assert gradient(convkit, x, 3, 2, 1).stride() == gradient(F, x, 3, 2, 1).stride()
+
+
+@st.composite
+def poolings(draw):
+    """Size of an input and the arguments of a pooling of it: small images that a window may step over, and others."""
+    kernel, stride, dilation, padding, size = [], [], [], [], [draw(st.integers(0, 2)), draw(st.integers(1, 20))]
+    ceil_mode = draw(st.booleans())
+    for _ in range(2):
+        kernel.append(draw(st.integers(1, 5)))
+        stride.append(draw(st.integers(1, 4)))
+        dilation.append(draw(st.sampled_from((1, 1, 2, 3, 7))))
+        span = (kernel[-1] - 1) * dilation[-1] + 1
+        padding.append(draw(st.integers(0, kernel[-1] // 2)))
+        size.append(max(1, span - 2 * padding[-1]) + draw(st.integers(0, 20)))
+    return size, (kernel, stride, padding, dilation, ceil_mode)
+
+
+def inside(size, pooling):
+    """1 for every window that has a position inside the image, 0 for the others."""
+    return (F.max_pool2d(torch.ones(size).double(), *pooling) > 0).double()
+
+
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(data=st.data())
-def test_any_shape(data):
-    draw = functools.partial(data.draw, st.integers(1, 20))
-    kernel = [data.draw(st.integers(1, 5)) for _ in range(2)]
-    stride = [data.draw(st.integers(1, 4)) for _ in range(2)]
-    padding = [data.draw(st.integers(0, k // 2)) for k in kernel]
-    dilation = data.draw(st.integers(1, 2))
-    size = (data.draw(st.integers(0, 2)), draw(), draw() + dilation * 4, draw() + dilation * 4)
-    layout = data.draw(st.sampled_from([*LAYOUTS]))
-    x = LAYOUTS[layout](special(size, torch.float32, draw()))
-    assert_as_torch(x, kernel, stride, padding, dilation, data.draw(st.booleans()))
+@given(
+    call=poolings(),
+    layout=st.sampled_from([*LAYOUTS]),
+    dtype=st.sampled_from([torch.float32, *FLOATING, torch.int32, torch.uint8]),
+    seed=st.integers(0, 99),
+)
+def test_any_shape(call, layout, dtype, seed):
+    size, pooling = call
+    x = LAYOUTS[layout](special(size, dtype, seed))
+    values, indices = torchs(x, *pooling)
+    ours, our_indices = convkit.max_pool2d(x, *pooling, return_indices=True)
+    assert same_bits(ours, values)
+    assert ours.stride() == values.stride()
+    whole = inside(size, pooling) > 0  # of a window outside the image the index means nothing
+    assert torch.equal(our_indices[whole], indices[whole])
+    assert same_bits(convkit.max_pool2d(x, *pooling), values), "without indices"
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def gradient(module, x, *pooling, grad_output=None):
+    leaf = x.detach().requires_grad_()
+    output = module.max_pool2d(leaf, *pooling)
+    (grad,) = torch.autograd.grad(output, leaf, torch.ones_like(output) if grad_output is None else grad_output)
+    return grad
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    call=poolings(),
+    layout=st.sampled_from([*LAYOUTS]),
+    dtype=st.sampled_from([torch.float32, *FLOATING]),
+    grad_layout=st.sampled_from(["contiguous", "channels_last", "transposed", "expanded"]),
+    seed=st.integers(0, 99),
+)
+def test_any_gradient(call, layout, dtype, grad_layout, seed):
+    """torch's, except that windows outside the image pass nothing: torch gives theirs to a pixel of another row."""
+    size, pooling = call
+    x, counted = LAYOUTS[layout](special(size, dtype, seed)), inside(size, pooling)
+    # Whole numbers: their sums are exact in every dtype.
+    grad_output = LAYOUTS[grad_layout](torch.arange(counted.numel()).view(counted.shape).remainder(11).to(dtype) - 5)
+    grad = gradient(convkit, x, *pooling, grad_output=grad_output)
+    expected = gradient(F, x.double(), *pooling, grad_output=grad_output.double() * counted)
+    assert torch.equal(grad.double(), expected)
+    assert grad.stride() == gradient(F, x, *pooling).stride()
+
+
+# A row of padding and a step far beyond a vector: the last window of a row ends long before the row does.
+LONG_STEPS = [
+    f"x, pooling = torch.randn(2, 3, 8, {(width - 1) * step + step - 1 + kernel - 2 * padding}), "
+    f"({kernel}, ({down}, {step}), {padding})"
+    for width in (1, 8, 16)
+    for kernel, padding in ((1, 0), (2, 1), (3, 1))
+    for down, step in ((1, 50), (2, 9))
+]
+LONG_STEP_CODE = """
+import convkit
+torch.manual_seed(0)
+{}
+expected = torch.nn.functional.max_pool2d(x, *pooling, return_indices=True)
+result = all(torch.equal(*pair) for pair in zip(convkit.max_pool2d(x, *pooling, return_indices=True), expected))
+result = result and torch.equal(convkit.max_pool2d(x, *pooling), expected[0])
+"""
+
+
+def test_steps_much_longer_than_the_window():
+    """In a process of their own: what writes beyond its workspace may end it."""
+    actual = outcomes({call: LONG_STEP_CODE.format(call) for call in LONG_STEPS})
+    assert {call: outcome for call, outcome in actual.items() if outcome != ("returned", "True")} == {}
+
+
+@FORMATS
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
 @pytest.mark.parametrize("pooling", POOLINGS, ids=str)
 def test_gradient(pooling, dtype, layout):
@@ -134,7 +288,26 @@ def test_gradient(pooling, dtype, layout):
     (exact,) = torch.autograd.grad(F.max_pool2d(exact_x, *pooling), exact_x, grad_output.double())
     # A sum of at most 9 gradients, rounded once where the dtype has 16 bits.
     assert (grad.double() - exact).abs().max() <= 8 * torch.finfo(dtype).eps * exact.abs().max()
-    assert grad.stride() == x.stride()
+    assert grad.stride() == gradient(F, x, *pooling).stride()
+
+
+def ulps_between(one, other):
+    """How many numbers of their dtype, of 16 bits, lie from one to the other."""
+    ranks = [t.view(torch.int16).int() for t in (one.contiguous(), other.contiguous())]
+    one, other = (torch.where(rank < 0, -(rank & 0x7FFF), rank) for rank in ranks)
+    return (one - other).abs().max()
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("pooling", [(3, 1, 1), (5, 1, 2), ((2, 7), 1, (1, 3)), (3, 1, 1, 2)], ids=str)
+def test_a_16_bit_gradient_is_rounded_once(pooling, dtype, layout):
+    """Sums of up to 25 gradients: in 16 bits alone they would be off by many units of the last place."""
+    x = LAYOUTS[layout](shapes.random((2, 9, 13, 18), dtype, seed=1))
+    grad_output = shapes.random(convkit.max_pool2d(x, *pooling).shape, dtype, kind="same_sign", seed=2)
+    grad = gradient(convkit, x, *pooling, grad_output=grad_output)
+    exact = gradient(F, x.double(), *pooling, grad_output=grad_output.double())
+    assert ulps_between(grad, exact.to(dtype)) <= 1
 
 
 def test_a_window_outside_the_image_passes_no_gradient():
@@ -157,14 +330,16 @@ def saved_bytes(call):
         return call(), sum(sizes)
 
 
+@FORMATS
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
 @pytest.mark.parametrize(("kernel", "bytes_each"), [(2, 1), ((15, 17), 1), ((16, 16), 4)])
-def test_saves_one_byte_per_value(kernel, bytes_each):
-    x = torch.randn(2, 3, 32, 34, requires_grad=True)
+def test_saves_one_byte_per_value(kernel, bytes_each, dtype, layout):
+    x = LAYOUTS[layout](torch.randn(2, 3, 32, 34, dtype=dtype)).requires_grad_()
     output, saved = saved_bytes(lambda: convkit.max_pool2d(x, kernel))
     assert saved == bytes_each * output.numel()
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@FORMATS
 def test_same_bits_on_any_threads_and_batch(layout):
     x = LAYOUTS[layout](special((8, 20, 61, 62), torch.float32))
 
@@ -174,58 +349,123 @@ def test_same_bits_on_any_threads_and_batch(layout):
         (grad,) = torch.autograd.grad(output, images, torch.ones_like(output) / 3)
         return output.detach(), grad
 
-    before = torch.get_num_threads()
     whole = run(x)
-    try:
-        for threads in (1, 2, 3, 8):
-            torch.set_num_threads(threads)
-            for batch in (1, 2, 3, 8):
-                for part, all_of_it in zip(run(x[:batch]), whole, strict=True):
-                    assert same_bits(part, all_of_it[:batch])
-    finally:
-        torch.set_num_threads(before)
+    for threads in (1, 2, 3, 8):
+        torch.set_num_threads(threads)
+        for batch in (1, 2, 3, 8):
+            for part, all_of_it in zip(run(x[:batch]), whole, strict=True):
+                assert same_bits(part, all_of_it[:batch])
 
 
 OPS = torch.ops.convkit
 GEOMETRY = ([2, 2], [2, 2], [0, 0], [1, 1])
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_dead_taps_pass_nothing(layout):
+@FORMATS
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+@pytest.mark.parametrize("window", [(2, 2), (2, 127)], ids=str)  # 254 positions: the last that may be dead
+def test_dead_taps_pass_nothing(window, dtype, layout):
+    geometry, size = (window, window, [0, 0], [1, 1]), [1, 9, 3 * window[0], 4 * window[1]]
     taps = LAYOUTS[layout](torch.full((1, 9, 3, 4), 255, dtype=torch.uint8))
-    grad_output = LAYOUTS[layout](torch.full((1, 9, 3, 4), float("nan")))
+    taps[0, 4, 1, 2] = 1
+    grad_output = LAYOUTS[layout](torch.full((1, 9, 3, 4), NAN, dtype=dtype))
+    grad_output[0, 4, 1, 2] = 3
+    expected = torch.zeros(size, dtype=dtype)
+    expected[0, 4, window[0], 2 * window[1] + 1] = 3
     for channels_last in (False, True):
-        grad = OPS.max_pool2d_backward(grad_output, taps, [1, 9, 6, 8], channels_last, *GEOMETRY)
-        assert torch.equal(grad, torch.zeros(1, 9, 6, 8))
-    assert torch.equal(OPS.max_pool2d_gather(torch.ones(1, 9, 6, 8), taps, *GEOMETRY), torch.zeros(1, 9, 3, 4))
+        assert torch.equal(OPS.max_pool2d_backward(grad_output, taps, size, channels_last, *geometry), expected)
+    gathered = OPS.max_pool2d_gather(torch.ones(size, dtype=dtype), taps, *geometry)
+    assert torch.equal(gathered, (taps == 1).to(dtype))
+
+
+def taps_like(value, size=(1, 1, 3, 4), dtype=torch.uint8):
+    return torch.full(size, value, dtype=dtype)
+
+
+LARGE = ([16, 16], [16, 16], [0, 0], [1, 1])
+EDGE = ([15, 17], [15, 17], [0, 0], [1, 1])
+PADDED = ([2, 2], [2, 2], [1, 1], [1, 1])
+# What is wrong -> taps, size of grad_output, size of the input, geometry
+WRONG = {
+    "outside the window": (taps_like(4), (1, 1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "just below dead": (taps_like(254), (1, 1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "in padding": (taps_like(0), (1, 1, 3, 4), [1, 1, 5, 7], PADDED),
+    "one of many outside": (taps_like(3).index_fill(3, torch.tensor(2), 77), (1, 1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "no dead tap in a window of 255": (taps_like(255, (1, 1, 1, 1)), (1, 1, 1, 1), [1, 1, 15, 17], EDGE),
+    "outside a large window": (taps_like(256, (1, 1, 1, 1), torch.int32), (1, 1, 1, 1), [1, 1, 16, 16], LARGE),
+    "no dead tap in a large window": (taps_like(-1, (1, 1, 1, 1), torch.int32), (1, 1, 1, 1), [1, 1, 16, 16], LARGE),
+    "least int32": (taps_like(-(2**31), (1, 1, 1, 1), torch.int32), (1, 1, 1, 1), [1, 1, 16, 16], LARGE),
+    "int32 for a small window": (taps_like(0, dtype=torch.int32), (1, 1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "uint8 for a large window": (taps_like(0, (1, 1, 1, 1)), (1, 1, 1, 1), [1, 1, 16, 16], LARGE),
+    "int8": (taps_like(0, dtype=torch.int8), (1, 1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "int64": (taps_like(0, dtype=torch.int64), (1, 1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "float32": (taps_like(0, dtype=torch.float32), (1, 1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "grad_output": (taps_like(0), (1, 1, 3, 3), [1, 1, 6, 8], GEOMETRY),
+    "rank of grad_output": (taps_like(0), (1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "taps": (taps_like(0, (1, 1, 3, 5)), (1, 1, 3, 5), [1, 1, 6, 8], GEOMETRY),
+    "batch": (taps_like(0, (2, 1, 3, 4)), (2, 1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "channels": (taps_like(0, (1, 2, 3, 4)), (1, 2, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "rank of taps": (taps_like(0, (1, 3, 4)), (1, 3, 4), [1, 1, 6, 8], GEOMETRY),
+    "outside the image": (taps_like(1, (1, 1, 3, 5)), (1, 1, 3, 5), [1, 1, 6, 9], GEOMETRY),
+    "rank": (taps_like(0), (1, 1, 3, 4), [1, 6, 8], GEOMETRY),
+    "geometry": (taps_like(0), (1, 1, 3, 4), [1, 1, 6, 8], ([2], [2, 2], [0, 0], [1, 1])),
+    "stride 0": (taps_like(0), (1, 1, 3, 4), [1, 1, 6, 8], ([2, 2], [0, 2], [0, 0], [1, 1])),
+}
+
+
+@pytest.mark.parametrize(("taps", "grad_size", "input_size", "geometry"), WRONG.values(), ids=WRONG)
+def test_raw_ops_trust_no_taps(taps, grad_size, input_size, geometry):
+    with pytest.raises(RuntimeError, match="max_pool2d_backward: "):
+        OPS.max_pool2d_backward(torch.ones(grad_size), taps, input_size, False, *geometry)
+    if grad_size == taps.shape:
+        with pytest.raises(RuntimeError, match="max_pool2d_gather: "):
+            OPS.max_pool2d_gather(torch.ones(input_size), taps, *geometry)
+        with pytest.raises(RuntimeError, match="max_pool2d_indices: "):
+            OPS.max_pool2d_indices(taps, input_size, *geometry)
 
 
 @pytest.mark.parametrize(
-    ("taps", "grad_size", "input_size"),
-    [
-        (torch.full((1, 1, 3, 4), 4, dtype=torch.uint8), (1, 1, 3, 4), [1, 1, 6, 8]),
-        (torch.zeros(1, 1, 3, 4, dtype=torch.int32), (1, 1, 3, 4), [1, 1, 6, 8]),
-        (torch.zeros(1, 1, 3, 4, dtype=torch.uint8), (1, 1, 3, 3), [1, 1, 6, 8]),
-        (torch.zeros(1, 1, 3, 5, dtype=torch.uint8), (1, 1, 3, 5), [1, 1, 6, 8]),
-        (torch.ones(1, 1, 3, 5, dtype=torch.uint8), (1, 1, 3, 5), [1, 1, 6, 9]),
-        (torch.zeros(1, 1, 3, 4, dtype=torch.uint8), (1, 1, 3, 4), [1, 6, 8]),
-    ],
-    ids=["outside the window", "dtype", "grad_output", "taps", "outside the image", "rank"],
+    "size", [[-1, 1, 6, 8], [1, -1, 6, 8], [1, 1, -6, 8], [1, 1, 6, 2**62], [2**62, 1, 6, 8]], ids=str
 )
-def test_raw_backward_trusts_nothing(taps, grad_size, input_size):
+def test_raw_ops_trust_no_input_size(size):
     with pytest.raises(RuntimeError, match="max_pool2d_backward: "):
-        OPS.max_pool2d_backward(torch.ones(grad_size), taps, input_size, False, *GEOMETRY)
-    if grad_size == taps.shape:
-        with pytest.raises(RuntimeError, match="max_pool2d_gather: "):
-            OPS.max_pool2d_gather(torch.ones(input_size), taps, *GEOMETRY)
+        OPS.max_pool2d_backward(torch.ones(1, 1, 3, 4), taps_like(0), size, False, *GEOMETRY)
+    with pytest.raises(RuntimeError, match="max_pool2d_indices: "):
+        OPS.max_pool2d_indices(taps_like(0), size, *GEOMETRY)
 
 
-HUGE = [0, -1, 2**31 - 1, 2**31, 2**62]
+def test_raw_ops_refuse_integers():
+    for dtype in (torch.int32, torch.bool, torch.complex64):
+        with pytest.raises(RuntimeError, match="max_pool2d_backward"):
+            OPS.max_pool2d_backward(torch.ones(1, 1, 3, 4).to(dtype), taps_like(0), [1, 1, 6, 8], False, *GEOMETRY)
+        with pytest.raises(RuntimeError, match="max_pool2d_gather"):
+            OPS.max_pool2d_gather(torch.ones(1, 1, 6, 8).to(dtype), taps_like(0), *GEOMETRY)
+
+
+HUGE = [-(2**62), -1, 0, 2**31 - 1, 2**31, 2**62, 2**63 - 1]
+ARGUMENTS = ("kernel_size", "stride", "padding", "dilation")
+
+
+def calls_with(value):
+    """With one argument of that value, in both dimensions or in one."""
+    for name in ARGUMENTS:
+        kernel = "" if name == "kernel_size" else "2, "
+        for text in (f"{value}", f"({value}, 1)", f"(1, {value})"):
+            yield name, f"max_pool2d(x, {kernel}{name}={text})"
+
+
 HOSTILE = [
-    *[f"max_pool2d(x, {value})" for value in HUGE],
-    *[f"max_pool2d(x, 2, stride={value})" for value in HUGE],
-    *[f"max_pool2d(x, 2, padding={value})" for value in HUGE[1:]],
-    *[f"max_pool2d(x, 2, dilation={value})" for value in HUGE],
+    *[call for value in HUGE for _name, call in calls_with(value)],
+    *[f"max_pool2d(x, 2, {name}={value!r})" for name in ARGUMENTS[1:] for value in ((), (2,), (1, 1, 1), 1.0, "1")],
+    *[f"max_pool2d(x, 2, {name}=2**63)" for name in ARGUMENTS[1:]],
+    *[f"max_pool2d(x, 2, 2, 0, 1, {mode})" for mode in (True, None, "'no'", 1.0, 2**62)],
+    "max_pool2d(x, 2, padding=2)",
+    "max_pool2d(x, 3, 1, padding=2, dilation=2)",  # more than half of the kernel, not of the dilated one
+    "max_pool2d(x, (1, 2), 1, padding=(0, 2), dilation=(1, 3))",
+    "max_pool2d(x, 2, padding=1, dilation=2**62)",
+    "max_pool2d(x, 2, 2**62, 1, 1, True)",
+    "max_pool2d(x, 2**62, 2**62, 2**61, 1, True)",
+    "max_pool2d(x, 2**31, 2**31, 2**30, 2**31, True)",
     "max_pool2d(x, 2**30, padding=2**29)",
     "max_pool2d(x, (1, 2**30), padding=(0, 2**29))",
     "max_pool2d(x, 2**63)",
@@ -260,3 +500,33 @@ def test_hostile_arguments(hostile, call):
         assert kind == torchs_kind, f"torch: {torchs_message}\nconvkit: {message}"
     if kind != "returned":
         assert "max_pool2d" in message
+
+
+def test_a_window_too_large_to_record_its_winner_is_refused():
+    """Its maximum alone is not; torch's gradient may take forever."""
+    source = f"from convkit import max_pool2d\n{PREPARE}"
+    calls = (
+        "max_pool2d(x.requires_grad_(), 2**30, padding=2**29)",
+        "max_pool2d(x, 2**30, padding=2**29, return_indices=True)[0]",
+        "max_pool2d(x.requires_grad_(), (2**16, 2**15), padding=(2**15, 2**14))",
+    )
+    for kind, message in outcomes({call: f"{source}result = {call}.shape" for call in calls}, seconds=10).values():
+        assert kind == "RuntimeError"
+        assert "max_pool2d" in message
+        assert "kernel_size" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "call"),
+    [
+        (name, value, call)
+        for value in (-(2**62), -1, 0)
+        for name, call in calls_with(value)
+        if (name, value) != ("padding", 0)
+    ],
+)
+def test_a_refusal_names_argument_and_value(hostile, name, value, call):
+    kind, message = hostile[0][call]
+    assert kind == "RuntimeError"
+    assert name in message
+    assert str(value) in message
