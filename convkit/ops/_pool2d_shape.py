@@ -28,6 +28,11 @@ def _window(op, kernel, pad, dilation):
             f"{op}: pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={kernel} and "
             f"dilation={dilation}"
         )
+    if pad > kernel // 2:
+        raise RuntimeError(
+            f"{op}: pad should be smaller than or equal to half of kernel size, but got pad={pad} and "
+            f"kernel_size={kernel}"
+        )
     return window
 
 

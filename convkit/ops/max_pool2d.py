@@ -176,7 +176,9 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     check_tensor("max_pool2d", "input", input)
     check_dtype("max_pool2d", input, REAL)
     kernel_size = pair("max_pool2d", "kernel_size", kernel_size)
-    stride = kernel_size if stride is None or stride == [] else pair("max_pool2d", "stride", stride)
+    if not isinstance(ceil_mode, bool):
+        raise TypeError(f"max_pool2d(): argument 'ceil_mode' must be bool, but got {ceil_mode!r}")
+    stride = kernel_size if stride in (None, [], ()) else pair("max_pool2d", "stride", stride)
     padding, dilation = pair("max_pool2d", "padding", padding), pair("max_pool2d", "dilation", dilation)
     if input.dim() not in (3, 4):
         raise RuntimeError(
@@ -186,11 +188,11 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     images = input if input.dim() == 4 else input.unsqueeze(0)
     geometry = (kernel_size, stride, padding, dilation)
     if return_indices:
-        output, taps = max_pool2d_with_taps(images, *geometry, bool(ceil_mode))
+        output, taps = max_pool2d_with_taps(images, *geometry, ceil_mode)
         indices = torch.ops.convkit.max_pool2d_indices(taps, images.shape, *geometry)
         return (output, indices) if input.dim() == 4 else (output.squeeze(0), indices.squeeze(0))
     if needs_grad((images,)) or transforms_active():
-        output, _ = max_pool2d_with_taps(images, *geometry, bool(ceil_mode))
+        output, _ = max_pool2d_with_taps(images, *geometry, ceil_mode)
     else:
-        output = torch.ops.convkit.max_pool2d(images, *geometry, bool(ceil_mode))
+        output = torch.ops.convkit.max_pool2d(images, *geometry, ceil_mode)
     return output if input.dim() == 4 else output.squeeze(0)

@@ -20,6 +20,9 @@ int64_t checked_window(const char* op, int64_t kernel, int64_t pad, int64_t dila
                 ": kernel_size=", kernel, " with dilation=", dilation, " overflows");
   CONVKIT_CHECK(pad <= window / 2, op, ": pad should be at most half of effective kernel size, but got pad=", pad,
                 ", kernel_size=", kernel, " and dilation=", dilation);
+  CONVKIT_CHECK(pad <= kernel / 2, op,
+                ": pad should be smaller than or equal to half of kernel size, but got pad=", pad,
+                " and kernel_size=", kernel);
   return window;
 }
 

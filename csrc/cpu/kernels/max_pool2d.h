@@ -34,10 +34,10 @@ struct MaxPool2dKernels {
   void (*backward_plane_2x2)(const MaxPool2dBackward& pool, int64_t n, int64_t c);
 };
 
-// Floats of a padded copy of one input row, with a vector to spare at its end.
+// Floats of a padded copy of one input row: all of the row, and all that the windows of whole vectors of outputs read.
 inline int64_t max_pool2d_row_floats(const Pool2dShape& s, int64_t lanes) {
-  const int64_t outputs = round_up(s.ow, lanes);
-  return round_up((outputs - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1 + 2 * lanes, 16);
+  const int64_t read = (round_up(s.ow, lanes) - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1 + 2 * lanes;
+  return round_up(max(read, s.pad_w + s.iw), 16);
 }
 inline int64_t max_pool2d_scratch_floats(const Pool2dShape& s, int64_t lanes) {
   return s.kh * max_pool2d_row_floats(s, lanes) + round_up(s.ow, lanes);
