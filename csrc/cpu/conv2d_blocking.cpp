@@ -5,7 +5,8 @@
 namespace convkit {
 namespace {
 
-// Products summed in registers before they are added to the output (kReductionBlock of gemm_tile.inl).
+// A tile sums about so many products in registers before they are added to the output: longer chains of float32
+// additions lose accuracy, and the panel of weights, two vectors wide, should stay in L1.
 constexpr int64_t kReductionBlock = 320;
 // Output pixels of a task: enough that packing a panel of weights (one pass over it) is small beside using it.
 constexpr int64_t kBandPixels = 800;

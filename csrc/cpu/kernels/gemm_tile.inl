@@ -17,10 +17,6 @@ constexpr int kTileRows = 14;
 constexpr int kTileRows = 6;
 #endif
 
-// A * B is summed over at most about this many products before it is added to C: longer chains of float32 additions
-// lose accuracy, and the panel of B (kTileCols wide) should stay in L1.
-constexpr int kReductionBlock = 320;
-
 struct GemmTile {
   const float* a;  // A(row, step) = a[row * a_row + o * a_outer + i * a_inner + k]
   int64_t a_row, a_outer, a_inner;
