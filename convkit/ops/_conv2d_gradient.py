@@ -88,75 +88,59 @@ conv2d_forward = define(
 register_lower_precision("conv2d")
 
 
-def _setup_backward_input(ctx, inputs, output):
-    grad_output, weight, _size, _channels_last, *geometry, algorithm = inputs
-    ctx.geometry = Geometry(output, weight, *geometry, algorithm)
-    ctx.save_for_backward(grad_output, weight)
-    ctx.save_for_forward(grad_output, weight)
+def _define_bilinear(name, *, fake, vmap, operands, value, grad_first, grad_second):
+    """Define a backward op, which is linear in each of its first two tensors, a and b.
+
+    ``operands(a, b, output)`` are input and weight of the forward convolution, for their sizes;
+    ``value(geometry, a, b)`` is the op; ``grad_first(geometry, grad, b)`` and ``grad_second(geometry, a, grad)``
+    are its two gradients.
+    """
+
+    def setup_context(ctx, inputs, output):
+        a, b, _size, _channels_last, *geometry, algorithm = inputs
+        ctx.geometry = Geometry(*operands(a, b, output), *geometry, algorithm)
+        ctx.save_for_backward(a, b)
+        ctx.save_for_forward(a, b)
+
+    def backward(ctx, grad):
+        a, b = ctx.saved_tensors
+        needs_first, needs_second = ctx.needs_input_grad[:2]
+        return (
+            grad_first(ctx.geometry, grad, b) if needs_first else None,
+            grad_second(ctx.geometry, a, grad) if needs_second else None,
+            *[None] * 7,
+        )
+
+    def jvp(ctx, a_tangent, b_tangent, *_):
+        a, b = ctx.saved_tensors
+        terms = []
+        if a_tangent is not None:
+            terms.append(value(ctx.geometry, a_tangent, b))
+        if b_tangent is not None:
+            terms.append(value(ctx.geometry, a, b_tangent))
+        return sum(terms[1:], terms[0])
+
+    return define(name, fake=fake, setup_context=setup_context, backward=backward, jvp=jvp, vmap=vmap)
 
 
-def _backward_backward_input(ctx, grad):
-    grad_output, weight = ctx.saved_tensors
-    return (
-        ctx.geometry.output(grad, weight) if ctx.needs_input_grad[0] else None,
-        ctx.geometry.grad_weight(grad_output, grad) if ctx.needs_input_grad[1] else None,
-        *[None] * 7,
-    )
-
-
-def _jvp_backward_input(ctx, grad_tangent, weight_tangent, *_):
-    grad_output, weight = ctx.saved_tensors
-    terms = []
-    if grad_tangent is not None:
-        terms.append(ctx.geometry.grad_input(grad_tangent, weight))
-    if weight_tangent is not None:
-        terms.append(ctx.geometry.grad_input(grad_output, weight_tangent))
-    return sum(terms[1:], terms[0])
-
-
-conv2d_backward_input = define(
+conv2d_backward_input = _define_bilinear(
     "conv2d_backward_input",
     fake=_conv2d_fake.conv2d_backward_input,
-    setup_context=_setup_backward_input,
-    backward=_backward_backward_input,
-    jvp=_jvp_backward_input,
     vmap=_conv2d_vmap.backward_input(lambda *args: conv2d_backward_input(*args)),
+    operands=lambda _grad_output, weight, grad_input: (grad_input, weight),
+    value=Geometry.grad_input,
+    grad_first=Geometry.output,
+    grad_second=Geometry.grad_weight,
 )
 
-
-def _setup_backward_weight(ctx, inputs, output):
-    grad_output, input, _size, _channels_last, *geometry, algorithm = inputs
-    ctx.geometry = Geometry(input, output, *geometry, algorithm)
-    ctx.save_for_backward(grad_output, input)
-    ctx.save_for_forward(grad_output, input)
-
-
-def _backward_backward_weight(ctx, grad):
-    grad_output, input = ctx.saved_tensors
-    return (
-        ctx.geometry.output(input, grad) if ctx.needs_input_grad[0] else None,
-        ctx.geometry.grad_input(grad_output, grad) if ctx.needs_input_grad[1] else None,
-        *[None] * 7,
-    )
-
-
-def _jvp_backward_weight(ctx, grad_tangent, input_tangent, *_):
-    grad_output, input = ctx.saved_tensors
-    terms = []
-    if grad_tangent is not None:
-        terms.append(ctx.geometry.grad_weight(grad_tangent, input))
-    if input_tangent is not None:
-        terms.append(ctx.geometry.grad_weight(grad_output, input_tangent))
-    return sum(terms[1:], terms[0])
-
-
-conv2d_backward_weight = define(
+conv2d_backward_weight = _define_bilinear(
     "conv2d_backward_weight",
     fake=_conv2d_fake.conv2d_backward_weight,
-    setup_context=_setup_backward_weight,
-    backward=_backward_backward_weight,
-    jvp=_jvp_backward_weight,
     vmap=_conv2d_vmap.backward_weight(lambda *args: conv2d_backward_weight(*args)),
+    operands=lambda _grad_output, input, grad_weight: (input, grad_weight),
+    value=Geometry.grad_weight,
+    grad_first=lambda geometry, grad, input: geometry.output(input, grad),
+    grad_second=Geometry.grad_input,
 )
 
 
