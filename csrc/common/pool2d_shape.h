@@ -34,7 +34,8 @@ struct WindowRange {
   WindowRange(int64_t out, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel, int64_t size) {
     const int64_t start = out * stride - pad;
     begin = 0, end = kernel;
-    if (start >= 0 && start + (kernel - 1) * dilation < size) return;  // most windows, without a division
+    // Most windows, without a division; the span alone may be nearly 2^63.
+    if (start >= 0 && start < size && (kernel - 1) * dilation < size - start) return;
     begin = start < 0 ? min(ceil_div(-start, dilation), kernel) : 0;
     end = start >= size ? begin : clamp((size - 1 - start) / dilation + 1, begin, kernel);
   }
