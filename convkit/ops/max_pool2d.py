@@ -9,7 +9,7 @@ from convkit.ops._arguments import REAL, check_dtype, check_tensor, empty, pair,
 from convkit.ops._autograd import define, library, needs_grad, refuse_tangents
 from convkit.ops._conv2d_vmap import fold_batch, unfold_batch
 from convkit.ops._pool2d_shape import check_taps, output_size, tap_dtype
-from convkit.ops._torch_internals import below_autograd, transforms_active
+from convkit.ops._torch_internals import autocast_active, below_autograd, transforms_active
 
 
 @torch.library.register_fake("convkit::max_pool2d")
@@ -148,6 +148,13 @@ def _indices_autograd_kernel(taps, *arguments):
         return torch.ops.convkit.max_pool2d_indices.default(taps, *arguments)
 
 
+def _values(*args):
+    if torch.compiler.is_compiling() or autocast_active():
+        return torch.ops.convkit.max_pool2d.default(*args)
+    with below_autograd():  # not through the kernel above, which is Python
+        return torch.ops.convkit.max_pool2d.default(*args)
+
+
 library.impl("max_pool2d", _autograd_kernel, "Autograd")
 library.impl("max_pool2d_indices", _indices_autograd_kernel, "Autograd")
 
@@ -194,5 +201,5 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     if needs_grad((images,)) or transforms_active():
         output, _ = max_pool2d_with_taps(images, *geometry, ceil_mode)
     else:
-        output = torch.ops.convkit.max_pool2d(images, *geometry, ceil_mode)
+        output = _values(images, *geometry, ceil_mode)
     return output if input.dim() == 4 else output.squeeze(0)
