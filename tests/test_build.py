@@ -12,7 +12,7 @@ from tests._tree import BUILD, HOME, ROOT, run
 KERNELS = ROOT / "csrc" / "cpu" / "kernels"
 KERNEL_OBJECTS = sorted(BUILD.glob("csrc.cpu.kernels.*.o"))
 ISAS = {path.name.split(".")[-2] for path in KERNEL_OBJECTS}
-STANDARD_HEADERS = {"<cstdint>", "<cstddef>", "<cstring>", "<utility>"}
+STANDARD_HEADERS = {"<cstdint>", "<immintrin.h>", "<cstddef>", "<cstring>", "<utility>"}
 # What gcc itself puts in place of a loop.
 LIBRARY_CALLS = {"memcpy", "memset", "memmove", "memcmp"}
 

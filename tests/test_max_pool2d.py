@@ -319,6 +319,21 @@ def test_a_window_outside_the_image_passes_no_gradient():
     assert grad.max() < 10
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 3, 0), (2, 3, 1), (5, 2, 2)]
+)
+def test_gradient_adds_as_torch_does(kernel, stride, padding, layout):
+    """Planes narrower and wider than a vector, first and last of the tensor or between others: torch's bits."""
+    for channels, height, width in ((1, 5, 5), (3, 7, 6), (19, 14, 14), (17, 8, 33), (9, 21, 67)):
+        x = LAYOUTS[layout](special((2, channels, height, width), torch.float32, width)).requires_grad_()
+        output = convkit.max_pool2d(x, kernel, stride, padding)
+        grad_output = torch.randn(output.shape)
+        (ours,) = torch.autograd.grad(output, x, grad_output)
+        (torchs_own,) = torch.autograd.grad(F.max_pool2d(x, kernel, stride, padding), x, grad_output)
+        assert same_bits(ours, torchs_own)
+
+
 def saved_bytes(call):
     sizes = []
 

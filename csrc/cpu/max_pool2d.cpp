@@ -83,20 +83,19 @@ void dispatch_taps(const Tensor& taps, const F& f) {
   taps.scalar_type() == ScalarType::Byte ? f(uint8_t{}) : f(int32_t{});
 }
 
-// A dense copy of the taps if they are not, checked.
+// `taps` is dense.
 template <typename Tap>
-Tensor checked_taps(const char* op, const Pool2dShape& s, const Tensor& taps) {
-  const Tensor dense = is_dense(taps) ? taps : torch::stable::contiguous(taps);
-  CONVKIT_CHECK(taps_are_inside(s, const_view<Tap>(dense)), op,
+void check_taps(const char* op, const Pool2dShape& s, const Tensor& taps) {
+  CONVKIT_CHECK(taps_are_inside(s, const_view<Tap>(taps)), op,
                 ": taps name a position outside the window or the image");
-  return dense;
 }
 
 // Calls body(n, c, oh, ow, h, w) with the image position that each window's tap names: outside the image for a window
 // that lies in padding altogether, h = -1 for a dead one.
 template <typename Tap, typename Body>
 void for_each_winner(const char* op, const Pool2dShape& s, const Tensor& taps, const Body& body) {
-  const Tensor dense = checked_taps<Tap>(op, s, taps);
+  const Tensor dense = is_dense(taps) ? taps : torch::stable::contiguous(taps);
+  check_taps<Tap>(op, s, dense);
   const View4d<const Tap> t = const_view<Tap>(dense);
   parallel_tasks(s.n * s.c * s.oh, static_cast<double>(s.n) * s.c * s.oh * s.ow, [&](int64_t i) {
     const int64_t n = i / s.oh / s.c, c = i / s.oh % s.c, oh = i % s.oh;
@@ -145,26 +144,51 @@ Tensor max_pool2d_gather(const Tensor& input, const Tensor& taps, const Ints& ke
   return output;
 }
 
-// The kernel that fits dtype, layout and window.
-template <typename T, typename Tap>
-void run_backward(const Pool2dShape& s, const View4d<const T>& g, const View4d<const Tap>& t, const View4d<T>& x) {
-  const double work = static_cast<double>(s.n) * s.c * s.ih * s.iw;
-  if constexpr (std::is_same_v<T, float> && std::is_same_v<Tap, uint8_t>) {
-    const MaxPool2dBackward pool{s, g, t, x};
-    const MaxPool2dKernels& kernel = kernels().max_pool2d;
-    if (g.c == 1 && t.c == 1 && x.c == 1)
-      return parallel_tasks(s.n * s.ih, work,
-                            [&](int64_t i) { kernel.backward_channels_last_row(pool, i / s.ih, i % s.ih); });
-    const bool is_2x2 = s.kh == 2 && s.kw == 2 && s.stride_h == 2 && s.stride_w == 2 && s.pad_h == 0 && s.pad_w == 0 &&
-                        s.dilation_h == 1 && s.dilation_w == 1 && 2 * s.oh <= s.ih && 2 * s.ow <= s.iw;
-    if (is_2x2 && g.w == 1 && t.w == 1 && x.w == 1)
-      return parallel_tasks(s.n * s.c, work, [&](int64_t i) { kernel.backward_plane_2x2(pool, i / s.c, i % s.c); });
+// The tensor itself if it is dense in this layout, else a copy that is.
+Tensor laid_out(const Tensor& tensor, bool channels_last) {
+  if (channels_last ? is_channels_last(tensor) : is_contiguous(tensor)) return tensor;
+  Tensor copy = empty(tensor.sizes(), channels_last, tensor.scalar_type(), tensor);
+  torch::stable::copy_(copy, tensor);
+  return copy;
+}
+
+// float32 with byte taps, and a window that the vector kernels know; false: not this one.
+bool run_vector_backward(const Pool2dShape& s, const Tensor& grad_output, const Tensor& taps, const Tensor& grad_input,
+                         bool channels_last) {
+  const MaxPool2dKernels& kernel = kernels().max_pool2d;
+  const MaxPool2dBackward pool{s, static_cast<const float*>(grad_output.const_data_ptr()),
+                               static_cast<const uint8_t*>(taps.const_data_ptr()), data<float>(grad_input)};
+  const double work = static_cast<double>(s.n) * s.c * s.ih * s.iw * 2;
+  if (channels_last) {
+    parallel_tasks(s.n * s.ih, work, [&](int64_t i) { kernel.backward_channels_last_row(pool, i / s.ih, i % s.ih); });
+    return true;
   }
+  if (!max_pool2d_gathers_planes(s)) return false;
+  const int64_t scratch_bytes = max_pool2d_backward_scratch_floats(s, kernels().vector_floats) * 4;
+  if (scratch_bytes > kWorkspaceLimit) return false;
+  const int64_t all_planes = s.n * s.c, planes = ceil_div(16384, s.ih * s.iw);
+  std::atomic<bool> out_of_memory{false};
+  parallel_tasks(ceil_div(all_planes, planes), work, [&](int64_t i) {
+    float* scratch = static_cast<float*>(workspace(scratch_bytes));
+    if (scratch)
+      kernel.backward_planes(pool, i * planes, min((i + 1) * planes, all_planes), scratch);
+    else
+      out_of_memory = true;
+  });
+  CONVKIT_CHECK(!out_of_memory, "max_pool2d_backward: no memory for ", scratch_bytes, " bytes of workspace");
+  return true;
+}
+
+// By planes while a sum may be kept in grad_input itself, else by rows.
+template <typename T, typename Tap>
+void run_generic_backward(const Pool2dShape& s, const View4d<const T>& g, const View4d<const Tap>& t,
+                          const View4d<T>& x) {
+  const double work = static_cast<double>(s.n) * s.c * s.ih * s.iw;
   if constexpr (std::is_floating_point_v<T>)
-    return parallel_tasks(s.n * s.c, work * 2,
-                          [&](int64_t i) { max_pool2d_backward_plane(s, g, t, x, i / s.c, i % s.c); });
-  parallel_tasks(s.n * s.c * s.ih, work * 4,
-                 [&](int64_t i) { max_pool2d_backward_row(s, g, t, x, i / s.ih / s.c, i / s.ih % s.c, i % s.ih); });
+    parallel_tasks(s.n * s.c, work * 2, [&](int64_t i) { max_pool2d_backward_plane(s, g, t, x, i / s.c, i % s.c); });
+  else
+    parallel_tasks(s.n * s.c * s.ih, work * 4,
+                   [&](int64_t i) { max_pool2d_backward_row(s, g, t, x, i / s.ih / s.c, i / s.ih % s.c, i % s.ih); });
 }
 
 Tensor max_pool2d_backward(const Tensor& grad_output, const Tensor& taps, const Ints& input_size, bool channels_last,
@@ -176,12 +200,16 @@ Tensor max_pool2d_backward(const Tensor& grad_output, const Tensor& taps, const 
                 format_sizes(taps.sizes()), ", but got ", format_sizes(grad_output.sizes()));
   const ScalarType dtype = grad_output.scalar_type();
   const Tensor grad_input = empty({input_size.data(), input_size.size()}, channels_last, dtype, grad_output);
+  if (grad_input.numel() == 0) return grad_input;
+  const Tensor grad = laid_out(grad_output, channels_last), dense_taps = laid_out(taps, channels_last);
   dispatch_taps(taps, [&](auto zero) {
     using Tap = decltype(zero);
-    const Tensor dense = checked_taps<Tap>(kOp, s, taps);
+    check_taps<Tap>(kOp, s, dense_taps);
+    if constexpr (std::is_same_v<Tap, uint8_t>)
+      if (dtype == ScalarType::Float && run_vector_backward(s, grad, dense_taps, grad_input, channels_last)) return;
     dispatch_floating(kOp, dtype, [&](auto number) {
       using T = decltype(number);
-      run_backward(s, const_view<T>(grad_output), const_view<Tap>(dense), view<T>(grad_input));
+      run_generic_backward(s, const_view<T>(grad), const_view<Tap>(dense_taps), view<T>(grad_input));
     });
   });
   return grad_input;

@@ -46,25 +46,31 @@ void max_pool2d_row(const Pool2dShape& s, const View4d<const T>& input, const Vi
 template <typename Tap>
 bool taps_are_inside(const Pool2dShape& s, const View4d<const Tap>& taps) {
   const bool may_be_dead = sizeof(Tap) == 1 && s.area() < kDeadTap;
-  const Tap dead = may_be_dead ? static_cast<Tap>(kDeadTap) : Tap(0);
+  const Tap dead = may_be_dead ? static_cast<Tap>(kDeadTap) : Tap(0), area = static_cast<Tap>(s.area());
   const int64_t count = s.n * s.c * s.oh * s.ow;
-  Tap least = 0, largest = 0;
+  Tap outside = 0;  // as wide as a tap, which lets compilers use vectors
   for (int64_t i = 0; i < count; ++i) {
-    const Tap tap = taps.data[i] == dead ? Tap(0) : taps.data[i];
-    least = tap < least ? tap : least;
-    largest = tap > largest ? tap : largest;
+    const Tap tap = taps.data[i];
+    outside |= static_cast<Tap>(((tap < 0) | (tap >= area)) & (tap != dead));
   }
-  if (least < 0 || largest >= s.area()) return false;
+  if (outside) return false;
   for (int64_t oh = 0; oh < s.oh; ++oh) {
     const WindowRange h = window_h(s, oh);
     for (int64_t ow = 0; ow < s.ow; ++ow) {
       const WindowRange w = window_w(s, ow);
       if ((h.end - h.begin == s.kh && w.end - w.begin == s.kw) || h.empty() || w.empty()) continue;
-      for (int64_t plane = 0; plane < s.n * s.c; ++plane) {
-        const int64_t tap = taps.data[plane / s.c * taps.n + plane % s.c * taps.c + oh * taps.h + ow * taps.w];
+      const auto inside = [&](int64_t tap) {
         const int64_t i = tap / s.kw, j = tap % s.kw;
-        if (may_be_dead && tap == kDeadTap) continue;
-        if (i < h.begin || i >= h.end || j < w.begin || j >= w.end) return false;
+        return i >= h.begin && i < h.end && j >= w.begin && j < w.end;
+      };
+      bool byte_inside[kLargestByteArea + 1];  // by tap, so that the planes need no division
+      for (int64_t tap = 0; sizeof(Tap) == 1 && tap <= kLargestByteArea; ++tap)
+        byte_inside[tap] = tap < s.area() ? inside(tap) : may_be_dead && tap == kDeadTap;
+      for (int64_t n = 0; n < s.n; ++n) {
+        for (int64_t c = 0; c < s.c; ++c) {
+          const Tap tap = taps.data[n * taps.n + c * taps.c + oh * taps.h + ow * taps.w];
+          if (!(sizeof(Tap) == 1 ? byte_inside[static_cast<uint8_t>(tap)] : inside(tap))) return false;
+        }
       }
     }
   }
@@ -111,14 +117,15 @@ void max_pool2d_backward_plane(const Pool2dShape& s, const View4d<const T>& grad
   int64_t offset[kLargestByteArea];  // of each tap from its window's corner
   for (int64_t tap = 0; bytes && tap < s.area(); ++tap)
     offset[tap] = tap / s.kw * s.dilation_h * grad_input.h + tap % s.kw * s.dilation_w * grad_input.w;
+  const bool may_be_empty = s.dilation_h > 1 || s.dilation_w > 1;
   for (int64_t oh = 0; oh < s.oh; ++oh) {
-    if (window_h(s, oh).empty()) continue;
+    if (may_be_empty && window_h(s, oh).empty()) continue;
     const T* g = grad_output.data + n * grad_output.n + c * grad_output.c + oh * grad_output.h;
     const Tap* t = taps.data + n * taps.n + c * taps.c + oh * taps.h;
     T* corner = plane + (oh * s.stride_h - s.pad_h) * grad_input.h - s.pad_w * grad_input.w;
     for (int64_t ow = 0; ow < s.ow; ++ow, corner += s.stride_w * grad_input.w) {
       const int64_t tap = t[ow * taps.w];
-      if ((bytes && tap >= s.area()) || window_w(s, ow).empty()) continue;  // dead
+      if ((bytes && tap >= s.area()) || (may_be_empty && window_w(s, ow).empty())) continue;  // dead
       corner[bytes ? offset[tap]
                    : tap / s.kw * s.dilation_h * grad_input.h + tap % s.kw * s.dilation_w * grad_input.w] +=
           g[ow * grad_output.w];

@@ -14,12 +14,12 @@ struct MaxPool2d {
   uint8_t* taps;  // with the output's strides, or null
 };
 
-// The taps have been checked.
+// All dense and of one layout. The taps have been checked.
 struct MaxPool2dBackward {
   Pool2dShape shape;
-  View4d<const float> grad_output;
-  View4d<const uint8_t> taps;
-  View4d<float> grad_input;
+  const float* grad_output;
+  const uint8_t* taps;
+  float* grad_input;
 };
 
 struct MaxPool2dKernels {
@@ -30,8 +30,9 @@ struct MaxPool2dKernels {
   void (*plane_rows)(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch);
   // Row h of the input's gradient, all channels; channels_last.
   void (*backward_channels_last_row)(const MaxPool2dBackward& pool, int64_t n, int64_t h);
-  // one plane of the gradient of pooling 2x2 windows, 2 apart, all inside the image; contiguous.
-  void (*backward_plane_2x2)(const MaxPool2dBackward& pool, int64_t n, int64_t c);
+  // Planes [begin, end) of the input's gradient; contiguous, a window for which max_pool2d_gathers_planes() holds.
+  // `scratch` has room for max_pool2d_backward_scratch_floats().
+  void (*backward_planes)(const MaxPool2dBackward& pool, int64_t begin, int64_t end, float* scratch);
 };
 
 // Floats of a padded copy of one input row: all of the row, and all that the windows of whole vectors of outputs read.
@@ -41,6 +42,23 @@ inline int64_t max_pool2d_row_floats(const Pool2dShape& s, int64_t lanes) {
 }
 inline int64_t max_pool2d_scratch_floats(const Pool2dShape& s, int64_t lanes) {
   return s.kh * max_pool2d_row_floats(s, lanes) + round_up(s.ow, lanes);
+}
+
+// Whether backward_planes knows the window, and looks at few windows for each pixel.
+inline bool max_pool2d_gathers_planes(const Pool2dShape& s) {
+  return s.dilation_h == 1 && s.dilation_w == 1 && s.stride_w <= 3 &&
+         ceil_div(s.kh, s.stride_h) * ceil_div(s.kw, s.stride_w) <= 16;
+}
+// Windows beside each other that a row of pixels asks about, and how far around a plane it may read.
+inline int64_t max_pool2d_backward_row(const Pool2dShape& s, int64_t lanes) {
+  return round_up(ceil_div(s.iw, s.stride_w), lanes);
+}
+inline int64_t max_pool2d_backward_margin(const Pool2dShape& s, int64_t lanes) {
+  return round_up(max_pool2d_backward_row(s, lanes) + s.kw + 2 * lanes, 16);
+}
+inline int64_t max_pool2d_backward_scratch_floats(const Pool2dShape& s, int64_t lanes) {
+  const int64_t plane = s.oh * s.ow + 2 * max_pool2d_backward_margin(s, lanes);
+  return s.kw * max_pool2d_backward_row(s, lanes) + plane + ceil_div(plane, 4);
 }
 
 }  // namespace convkit

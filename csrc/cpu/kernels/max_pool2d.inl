@@ -15,82 +15,97 @@ namespace {
 
 constexpr float kLowest = -__builtin_inff();
 
-// Taps are compared as integers as wide as a float and stored as bytes. They pass through a block of memory, because
-// loops over one become the ISA's own packing instructions, which conversions of a single vector do not.
-constexpr int64_t kTapBlock = 256;
-
-inline void narrow_taps(const int32_t* wide, uint8_t* taps, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) taps[i] = static_cast<uint8_t>(wide[i]);
-}
-inline void widen_taps(const uint8_t* taps, int32_t* wide, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) wide[i] = taps[i];
-}
-
-inline IntVec broadcast_int(int32_t x) { return x + IntVec{}; }
-
-template <bool kTaps>
+// What is known of a window of each lane. kExact is the whole rule. Without it a NaN is not followed but noticed, which
+// is cheaper: it stays in the sum of what was met, and the caller starts again with kExact. (A sum of opposite
+// infinities is a NaN too: that costs time, not correctness.)
+template <bool kTaps, bool kExact>
 struct Winner {
-  Vec value;
+  Vec value = broadcast(kLowest);
   IntVec tap;
+  Vec sum{};
 
   inline void meet(Vec v, int32_t position) {
-    const IntVec wins = (v > value) | (v != v);
-    value = wins ? v : value;
-    if constexpr (kTaps) tap = wins ? broadcast_int(position) : tap;
+    if constexpr (kTaps) {
+      const IntVec wins = kExact ? (v > value) | (v != v) : v > value;
+      tap = wins ? broadcast_int(position) : tap;
+    }
+    if constexpr (kExact) {
+      value = (v > value) | (v != v) ? v : value;
+    } else {
+      value = v > value ? v : value;
+      sum += v;
+    }
   }
+  inline IntVec met_nan() const { return sum != sum; }
 };
 
-// kWindow > 0: a window of kWindow x kWindow that lies inside; its loops unroll.
-template <bool kTaps, int kWindow>
-inline void pool_channels(const MaxPool2d& pool, const float* window, WindowRange h, WindowRange w, int64_t out) {
+// One window of a channels_last image: its first position in memory and its range.
+struct ChannelsWindow {
+  const float* data;
+  WindowRange h, w;
+  int64_t out;
+};
+
+// kWindow > 0: a window of kWindow x kWindow that lies inside; its loops unroll. Returns where NaNs were met.
+template <bool kTaps, bool kExact, int kWindow, bool kFull>
+inline IntVec pool_channels(const MaxPool2d& pool, const ChannelsWindow& window, int64_t c, int64_t count) {
   const Pool2dShape& s = pool.shape;
+  const auto [data, h, w, out] = window;
   const int64_t row = s.dilation_h * pool.input.h, column = s.dilation_w * pool.input.w;
   const int64_t last_i = kWindow ? kWindow : h.end, last_j = kWindow ? kWindow : w.end;
   const int32_t width = kWindow ? kWindow : static_cast<int32_t>(s.kw);
-  int32_t wide[kTapBlock];
-  for (int64_t c = 0; c < s.c; c += kLanes) {
-    const int64_t count = min(kLanes, s.c - c);
-    Winner<kTaps> winner{broadcast(kLowest), broadcast_int(static_cast<int32_t>(h.begin * s.kw + w.begin))};
+  Winner<kTaps, kExact> winner;
+  if constexpr (kTaps) winner.tap = broadcast_int(static_cast<int32_t>(h.begin * s.kw + w.begin));
 #pragma GCC unroll 3
-    for (int64_t i = kWindow ? 0 : h.begin; i < last_i; ++i) {
+  for (int64_t i = kWindow ? 0 : h.begin; i < last_i; ++i) {
 #pragma GCC unroll 3
-      for (int64_t j = kWindow ? 0 : w.begin; j < last_j; ++j) {
-        const float* p = window + i * row + j * column + c;
-        winner.meet(count == kLanes ? load(p) : load_first(p, count), static_cast<int32_t>(i * width + j));
-      }
-    }
-    if (count == kLanes)
-      store(pool.output.data + out + c, winner.value);
-    else
-      store_first(pool.output.data + out + c, winner.value, count);
-    if constexpr (kTaps) {
-      store(wide + c % kTapBlock, winner.tap);
-      const int64_t done = c % kTapBlock + count;
-      if (done >= kTapBlock || c + count == s.c) narrow_taps(wide, pool.taps + out + c - c % kTapBlock, done);
+    for (int64_t j = kWindow ? 0 : w.begin; j < last_j; ++j) {
+      const float* p = data + i * row + j * column + c;
+      winner.meet(kFull ? load(p) : load_first(p, count), static_cast<int32_t>(i * width + j));
     }
   }
+  float* y = pool.output.data + out + c;
+  kFull ? store(y, winner.value) : store_first(y, winner.value, count);
+  if constexpr (kTaps)
+    kFull ? store_bytes(pool.taps + out + c, winner.tap) : store_first_bytes(pool.taps + out + c, winner.tap, count);
+  return winner.met_nan();
 }
 
-template <bool kTaps, int kWindow>
-void pool_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
+template <bool kTaps, bool kExact, int kWindow>
+inline IntVec pool_all_channels(const MaxPool2d& pool, const ChannelsWindow& window) {
+  IntVec nan{};
+  int64_t c = 0;
+  for (; c + kLanes <= pool.shape.c; c += kLanes)
+    nan |= pool_channels<kTaps, kExact, kWindow, true>(pool, window, c, kLanes);
+  if (c < pool.shape.c) nan |= pool_channels<kTaps, kExact, kWindow, false>(pool, window, c, pool.shape.c - c);
+  return nan;
+}
+
+// Returns whether the row holds: it may not where a NaN was met without kExact.
+template <bool kTaps, bool kExact, int kWindow>
+bool pool_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
   const Pool2dShape& s = pool.shape;
   const WindowRange h = window_h(s, oh);
   const float* x = pool.input.data + n * pool.input.n + (oh * s.stride_h - s.pad_h) * pool.input.h;
+  IntVec nan{};
   for (int64_t ow = 0; ow < s.ow; ++ow) {
     const WindowRange w = window_w(s, ow);
-    const float* window = x + (ow * s.stride_w - s.pad_w) * pool.input.w;
-    const int64_t out = n * pool.output.n + oh * pool.output.h + ow * pool.output.w;
+    const ChannelsWindow window{x + (ow * s.stride_w - s.pad_w) * pool.input.w, h, w,
+                                n * pool.output.n + oh * pool.output.h + ow * pool.output.w};
     const bool full = h.end - h.begin == s.kh && w.end - w.begin == s.kw;
-    full ? pool_channels<kTaps, kWindow>(pool, window, h, w, out) : pool_channels<kTaps, 0>(pool, window, h, w, out);
+    nan |= full ? pool_all_channels<kTaps, kExact, kWindow>(pool, window)
+                : pool_all_channels<kTaps, kExact, 0>(pool, window);
   }
+  return kExact || !any(nan);
 }
 
 template <bool kTaps>
 void pool_channels_last_row_of_window(const MaxPool2d& pool, int64_t n, int64_t oh) {
   const int64_t window = pool.shape.kh == pool.shape.kw ? pool.shape.kh : 0;
-  if (window == 2) return pool_channels_last_row<kTaps, 2>(pool, n, oh);
-  if (window == 3) return pool_channels_last_row<kTaps, 3>(pool, n, oh);
-  pool_channels_last_row<kTaps, 0>(pool, n, oh);
+  const bool holds = window == 2   ? pool_channels_last_row<kTaps, false, 2>(pool, n, oh)
+                     : window == 3 ? pool_channels_last_row<kTaps, false, 3>(pool, n, oh)
+                                   : pool_channels_last_row<kTaps, false, 0>(pool, n, oh);
+  if (!holds) pool_channels_last_row<kTaps, true, 0>(pool, n, oh);
 }
 
 void max_pool2d_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
@@ -113,8 +128,9 @@ inline Vec load_strided(const float* p, int64_t stride) {
   return v;
 }
 
-template <bool kTaps, int kStride>
-void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
+// Returns whether the rows hold, as above.
+template <bool kTaps, bool kExact, int kStride>
+bool pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
   const Pool2dShape& s = pool.shape;
   const int64_t padded = max_pool2d_row_floats(s, kLanes);
   int32_t* first = reinterpret_cast<int32_t*>(scratch + s.kh * padded);  // of each column, the first position inside
@@ -123,6 +139,8 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
     for (int64_t ow = 0; ow < round_up(s.ow, kLanes); ++ow) first[ow] = static_cast<int32_t>(window_w(s, ow).begin);
   const float* input_end =
       pool.input.data + (s.n - 1) * pool.input.n + (s.c - 1) * pool.input.c + (s.ih - 1) * pool.input.h + s.iw;
+  float* y = pool.output.data;
+  IntVec nan{};
   int64_t oh = begin % s.oh, c = begin / s.oh % s.c, n = begin / s.oh / s.c;
   for (int64_t r = begin; r < end; ++r, ++oh) {
     if (oh == s.oh) oh = 0, ++c;
@@ -140,46 +158,47 @@ void pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
         std::memcpy(scratch + i * padded + s.pad_w, image + i * row_step, s.iw * sizeof(float));
       rows = scratch, rows_step = padded;
     }
-    const int64_t out = n * pool.output.n + c * pool.output.c + oh * pool.output.h;
-    int32_t wide[kTapBlock];
+    // Output rows lie one behind the other: a vector may run over a row's end where this task overwrites that later.
+    const int64_t out = r * s.ow, room = (end - r) * s.ow;
     const int32_t first_row = static_cast<int32_t>(h.begin * s.kw);
     for (int64_t ow = 0; ow < s.ow; ow += kLanes) {
-      Winner<kTaps> winner{broadcast(kLowest), IntVec{}};
+      Winner<kTaps, kExact> winner;
       if constexpr (kTaps) winner.tap = load(first + ow) + broadcast_int(first_row);
       for (int64_t i = h.begin; i < h.end; ++i) {
         const float* p = rows + i * rows_step + ow * s.stride_w;
         for (int64_t j = 0; j < s.kw; ++j, p += s.dilation_w)
           winner.meet(load_strided<kStride>(p, s.stride_w), static_cast<int32_t>(i * s.kw + j));
       }
-      const int64_t count = min(kLanes, s.ow - ow);
-      if (count == kLanes)
-        store(pool.output.data + out + ow, winner.value);
-      else
-        store_first(pool.output.data + out + ow, winner.value, count);
-      if constexpr (kTaps) {
-        store(wide + ow % kTapBlock, winner.tap);
-        const int64_t done = ow % kTapBlock + count;
-        if (done >= kTapBlock || ow + count == s.ow) narrow_taps(wide, pool.taps + out + ow - ow % kTapBlock, done);
-      }
+      nan |= winner.met_nan();
+      const bool full = ow + kLanes <= room;
+      full ? store(y + out + ow, winner.value) : store_first(y + out + ow, winner.value, room - ow);
+      if constexpr (kTaps)
+        full ? store_bytes(pool.taps + out + ow, winner.tap)
+             : store_first_bytes(pool.taps + out + ow, winner.tap, room - ow);
     }
   }
+  return kExact || !any(nan);
 }
 
-template <bool kTaps>
-void pool_plane_rows_of_stride(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
+template <bool kTaps, bool kExact>
+bool pool_plane_rows_of_stride(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
   switch (pool.shape.stride_w) {
     case 1:
-      return pool_plane_rows<kTaps, 1>(pool, begin, end, scratch);
+      return pool_plane_rows<kTaps, kExact, 1>(pool, begin, end, scratch);
     case 2:
-      return pool_plane_rows<kTaps, 2>(pool, begin, end, scratch);
+      return pool_plane_rows<kTaps, kExact, 2>(pool, begin, end, scratch);
     default:
-      return pool_plane_rows<kTaps, 0>(pool, begin, end, scratch);
+      return pool_plane_rows<kTaps, kExact, 0>(pool, begin, end, scratch);
   }
 }
 
 void max_pool2d_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
-  pool.taps ? pool_plane_rows_of_stride<true>(pool, begin, end, scratch)
-            : pool_plane_rows_of_stride<false>(pool, begin, end, scratch);
+  if (pool.taps)
+    pool_plane_rows_of_stride<true, false>(pool, begin, end, scratch) ||
+        pool_plane_rows_of_stride<true, true>(pool, begin, end, scratch);
+  else
+    pool_plane_rows_of_stride<false, false>(pool, begin, end, scratch) ||
+        pool_plane_rows_of_stride<false, true>(pool, begin, end, scratch);
 }
 
 }  // namespace

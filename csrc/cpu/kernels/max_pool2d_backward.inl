@@ -1,49 +1,124 @@
 // Gradient of max-pooling, float32: every element of grad_input is written once, as the sum of the gradients of the
 // windows that it won, in row-major order of the windows. No zero fill, no scatter, no order that depends on threads.
+//
+// channels_last: a pixel's windows are listed, then vectors run over channels. Contiguous: with a stride of kStride,
+// pixels kStride * u + e of a row have the same windows for all u, at u plus a constant; a vector runs over u, the
+// kStride vectors of all e are interleaved on their way out. Where a window lies outside, the tap that is wanted of it
+// is one that none has, so that no edge needs a branch.
 #pragma once
 
 #include "cpu/kernels/max_pool2d.h"
-#include "cpu/kernels/max_pool2d.inl"
+#include "cpu/kernels/vec.h"
 
 namespace convkit {
 namespace {
 
-// The outputs [first, last] along one dimension whose windows span this input position.
+// The outputs [first, last] along one dimension whose windows span a position; positions are visited in order.
 struct WindowsOver {
-  int64_t first, last;
+  int64_t stride, pad, span, size;
+  int64_t first = 0, last = -1;
 
-  WindowsOver(int64_t position, int64_t stride, int64_t pad, int64_t span, int64_t size) {
-    const int64_t reach = position + pad - span;  // of the kernel's far end
-    first = reach > 0 ? ceil_div(reach, stride) : 0;
-    last = min(size - 1, (position + pad) / stride);
+  void move_to(int64_t position) {
+    while (last + 1 < size && (last + 1) * stride - pad <= position) ++last;
+    while (first <= last && first * stride - pad + span < position) ++first;
   }
 };
 
+// A window that may have been won by the pixel, which is at `tap` in it.
+struct Candidate {
+  const float* grad;
+  const uint8_t* taps;
+  int32_t tap;
+};
+
+// All channels of one pixel. kCount > 0: that many candidates; the loop over them unrolls.
+template <int kCount>
+inline void gather_channels(const Candidate* candidates, int64_t num_candidates, float* out, int64_t channels) {
+  const int64_t last = kCount ? kCount : num_candidates;
+  int64_t c = 0;
+  for (; c + kLanes <= channels; c += kLanes) {
+    Vec sum{};
+#pragma GCC unroll 4
+    for (int64_t k = 0; k < last; ++k) {
+      const IntVec won = load_bytes(candidates[k].taps + c) == broadcast_int(candidates[k].tap);
+      sum += won ? load(candidates[k].grad + c) : Vec{};
+    }
+    store(out + c, sum);
+  }
+  if (c == channels) return;
+  Vec sum{};
+  for (int64_t k = 0; k < last; ++k) {
+    const IntVec won = load_first_bytes(candidates[k].taps + c, channels - c) == broadcast_int(candidates[k].tap);
+    sum += won ? load_first(candidates[k].grad + c, channels - c) : Vec{};
+  }
+  store_first(out + c, sum, channels - c);
+}
+
 void max_pool2d_backward_channels_last_row(const MaxPool2dBackward& pool, int64_t n, int64_t h) {
   const Pool2dShape& s = pool.shape;
-  const WindowsOver rows(h, s.stride_h, s.pad_h, (s.kh - 1) * s.dilation_h, s.oh);
-  const float* g = pool.grad_output.data + n * pool.grad_output.n;
-  const uint8_t* taps = pool.taps.data + n * pool.taps.n;
+  WindowsOver rows{s.stride_h, s.pad_h, (s.kh - 1) * s.dilation_h, s.oh};
+  WindowsOver columns{s.stride_w, s.pad_w, (s.kw - 1) * s.dilation_w, s.ow};
+  rows.move_to(h);
   for (int64_t w = 0; w < s.iw; ++w) {
-    const WindowsOver columns(w, s.stride_w, s.pad_w, (s.kw - 1) * s.dilation_w, s.ow);
-    float* out = pool.grad_input.data + n * pool.grad_input.n + h * pool.grad_input.h + w * pool.grad_input.w;
-    for (int64_t c = 0; c < s.c; c += kTapBlock) {
-      const int64_t count = min(kTapBlock, s.c - c);
-      float sum[kTapBlock] = {};
-      int32_t tap[kTapBlock];
-      for (int64_t oh = rows.first; oh <= rows.last; ++oh) {
-        const int64_t i = h + s.pad_h - oh * s.stride_h;
-        if (s.dilation_h > 1 && i % s.dilation_h) continue;
-        for (int64_t ow = columns.first; ow <= columns.last; ++ow) {
-          const int64_t j = w + s.pad_w - ow * s.stride_w;
-          if (s.dilation_w > 1 && j % s.dilation_w) continue;
-          const int32_t here = static_cast<int32_t>(i / s.dilation_h * s.kw + j / s.dilation_w);
-          const float* grad = g + oh * pool.grad_output.h + ow * pool.grad_output.w + c;
-          widen_taps(taps + oh * pool.taps.h + ow * pool.taps.w + c, tap, count);
-          for (int64_t k = 0; k < count; ++k) sum[k] += tap[k] == here ? grad[k] : 0.0f;
-        }
+    columns.move_to(w);
+    Candidate candidates[kLargestByteArea];  // every one is at another position of its window
+    int64_t count = 0;
+    for (int64_t oh = rows.first; oh <= rows.last; ++oh) {
+      const int64_t i = h + s.pad_h - oh * s.stride_h;
+      if (s.dilation_h > 1 && i % s.dilation_h) continue;
+      for (int64_t ow = columns.first; ow <= columns.last; ++ow) {
+        const int64_t j = w + s.pad_w - ow * s.stride_w;
+        if (s.dilation_w > 1 && j % s.dilation_w) continue;
+        const int64_t tap =
+            s.dilation_h == 1 && s.dilation_w == 1 ? i * s.kw + j : i / s.dilation_h * s.kw + j / s.dilation_w;
+        const int64_t window = ((n * s.oh + oh) * s.ow + ow) * s.c;
+        candidates[count++] = {pool.grad_output + window, pool.taps + window, static_cast<int32_t>(tap)};
       }
-      std::memcpy(out + c, sum, count * sizeof(float));
+    }
+    float* out = pool.grad_input + ((n * s.ih + h) * s.iw + w) * s.c;
+    switch (count) {
+      case 0:
+        std::memset(out, 0, s.c * sizeof(float));
+        break;
+      case 1:
+        gather_channels<1>(candidates, 1, out, s.c);
+        break;
+      case 2:
+        gather_channels<2>(candidates, 2, out, s.c);
+        break;
+      case 4:
+        gather_channels<4>(candidates, 4, out, s.c);
+        break;
+      default:
+        gather_channels<0>(candidates, count, out, s.c);
+    }
+  }
+}
+
+constexpr int32_t kNoTap = -1000;  // below every tap, also with a row's first tap added
+
+// One column of the window, seen from the pixels kStride * u + e: its windows are at u + offset.
+struct WindowColumn {
+  int64_t offset;
+  const int32_t* wanted;  // [u], the column, or kNoTap where the window lies outside
+};
+
+// The columns of each e: columns[e * kw], ..., in the order of their windows. Fills `wanted`, [kw, u].
+template <int kStride>
+void list_columns(const Pool2dShape& s, int32_t* wanted, WindowColumn* columns, int64_t* num_columns) {
+  const int64_t padded = max_pool2d_backward_row(s, kLanes);
+  for (int e = 0; e < kStride; ++e) {
+    num_columns[e] = 0;
+    for (int64_t j = s.kw - 1; j >= 0; --j) {
+      const int64_t distance = e + s.pad_w - j;
+      if (distance % kStride) continue;
+      int32_t* row = wanted + j * padded;
+      const int64_t offset = distance / kStride;
+      for (int64_t u = 0; u < padded; ++u) {
+        const int64_t ow = u + offset;
+        row[u] = ow >= 0 && ow < s.ow ? static_cast<int32_t>(j) : kNoTap;
+      }
+      columns[e * s.kw + num_columns[e]++] = {offset, row};
     }
   }
 }
@@ -57,32 +132,83 @@ inline Vec interleave_high(Vec a, Vec b, std::integer_sequence<int, Lane...>) {
   return pick(a, b, std::integer_sequence<int, kLanes / 2 + (Lane % 2 ? kLanes + Lane / 2 : Lane / 2)...>{});
 }
 
-void max_pool2d_backward_plane_2x2(const MaxPool2dBackward& pool, int64_t n, int64_t c) {
-  const Pool2dShape& s = pool.shape;
+// pixels[e][u] -> out[kStride * u + e]; only the first `room` are written.
+template <int kStride>
+inline void store_interleaved(float* out, const Vec* pixels, int64_t room) {
   constexpr auto kAll = std::make_integer_sequence<int, kLanes>{};
-  float* plane = pool.grad_input.data + n * pool.grad_input.n + c * pool.grad_input.c;
-  int32_t wide[kTapBlock + kLanes] = {};
-  for (int64_t h = 0; h < s.ih; ++h) {
-    float* out = plane + h * pool.grad_input.h;
-    const int64_t oh = h / 2, windows = oh < s.oh ? s.ow : 0;
-    const float* g = pool.grad_output.data + n * pool.grad_output.n + c * pool.grad_output.c + oh * pool.grad_output.h;
-    const uint8_t* taps = pool.taps.data + n * pool.taps.n + c * pool.taps.c + oh * pool.taps.h;
-    const uint8_t left = static_cast<uint8_t>(h % 2 * 2);
-    for (int64_t ow = 0; ow < windows; ow += kLanes) {
-      const int64_t count = min(kLanes, windows - ow);
-      if (ow % kTapBlock == 0) widen_taps(taps + ow, wide, min(kTapBlock, windows - ow));
-      const IntVec tap = load(wide + ow % kTapBlock);
-      const Vec grad = count == kLanes ? load(g + ow) : load_first(g + ow, count);
-      const Vec even = tap == broadcast_int(left) ? grad : Vec{}, odd = tap == broadcast_int(left + 1) ? grad : Vec{};
-      const Vec pixels[2] = {interleave_low(even, odd, kAll), interleave_high(even, odd, kAll)};
-      if (count == kLanes) {
-        store(out + 2 * ow, pixels[0]);
-        store(out + 2 * ow + kLanes, pixels[1]);
-      } else {
-        std::memcpy(out + 2 * ow, pixels, 2 * count * sizeof(float));
+  Vec mixed[kStride];
+  if constexpr (kStride == 1) {
+    mixed[0] = pixels[0];
+  } else if constexpr (kStride == 2) {
+    mixed[0] = interleave_low(pixels[0], pixels[1], kAll), mixed[1] = interleave_high(pixels[0], pixels[1], kAll);
+  } else {
+    for (int i = 0; i < kStride * kLanes; ++i) mixed[i / kLanes][i % kLanes] = pixels[i % kStride][i / kStride];
+  }
+  if (room >= kStride * kLanes)
+    for (int e = 0; e < kStride; ++e) store(out + e * kLanes, mixed[e]);
+  else
+    std::memcpy(out, mixed, room * sizeof(float));
+}
+
+// Rows of one plane, in order. `grad` and `taps` are that plane's and may be read a little before and behind it. A
+// vector may run over a row's end, where a later row overwrites that: `end` is the end of what may be written.
+template <int kStride>
+void gather_plane(const Pool2dShape& s, const float* grad, const uint8_t* taps, float* out, float* end,
+                  const WindowColumn* columns, const int64_t* num_columns) {
+  WindowsOver rows{s.stride_h, s.pad_h, s.kh - 1, s.oh};
+  for (int64_t h = 0; h < s.ih; ++h, out += s.iw) {
+    rows.move_to(h);
+    for (int64_t u = 0; u * kStride < s.iw; u += kLanes) {
+      Vec pixels[kStride] = {};
+      for (int64_t oh = rows.first; oh <= rows.last; ++oh) {
+        const IntVec first_tap = broadcast_int(static_cast<int32_t>((h + s.pad_h - oh * s.stride_h) * s.kw));
+        const int64_t at = oh * s.ow + u;
+#pragma GCC unroll 4
+        for (int e = 0; e < kStride; ++e) {
+          for (int64_t k = 0; k < num_columns[e]; ++k) {
+            const auto [offset, wanted] = columns[e * s.kw + k];
+            const IntVec won = load_bytes(taps + at + offset) == load(wanted + u) + first_tap;
+            pixels[e] += won ? load(grad + at + offset) : Vec{};
+          }
+        }
       }
+      float* to = out + u * kStride;
+      store_interleaved<kStride>(to, pixels, end - to);
     }
-    for (int64_t w = 2 * windows; w < s.iw; ++w) out[w] = 0.0f;  // a last column or row that no window covers
+  }
+}
+
+template <int kStride>
+void gather_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, float* scratch) {
+  const Pool2dShape& s = pool.shape;
+  const int64_t windows = s.oh * s.ow, pixels = s.ih * s.iw, margin = max_pool2d_backward_margin(s, kLanes);
+  WindowColumn columns[kStride * kLargestByteArea];
+  int64_t num_columns[kStride];
+  int32_t* wanted = reinterpret_cast<int32_t*>(scratch);
+  list_columns<kStride>(s, wanted, columns, num_columns);
+  float* grad_copy = scratch + s.kw * max_pool2d_backward_row(s, kLanes);
+  uint8_t* taps_copy = reinterpret_cast<uint8_t*>(grad_copy + windows + 2 * margin);
+  for (int64_t p = begin; p < end; ++p) {
+    const float* grad = pool.grad_output + p * windows;
+    const uint8_t* taps = pool.taps + p * windows;
+    if (p * windows < margin || (s.n * s.c - p - 1) * windows < margin) {  // nothing of the tensor beyond to read
+      std::memcpy(grad_copy + margin, grad, windows * sizeof(float));
+      std::memcpy(taps_copy + margin, taps, windows);
+      grad = grad_copy + margin, taps = taps_copy + margin;
+    }
+    gather_plane<kStride>(s, grad, taps, pool.grad_input + p * pixels, pool.grad_input + end * pixels, columns,
+                          num_columns);
+  }
+}
+
+void max_pool2d_backward_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, float* scratch) {
+  switch (pool.shape.stride_w) {
+    case 1:
+      return gather_planes<1>(pool, begin, end, scratch);
+    case 2:
+      return gather_planes<2>(pool, begin, end, scratch);
+    default:
+      return gather_planes<3>(pool, begin, end, scratch);
   }
 }
 

@@ -19,7 +19,7 @@ const KernelTable kTable = {
     .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_backward_weight},
     .linear = {linear_rows},
     .max_pool2d = {max_pool2d_channels_last_row, max_pool2d_plane_rows, max_pool2d_backward_channels_last_row,
-                   max_pool2d_backward_plane_2x2},
+                   max_pool2d_backward_planes},
 };
 
 }  // namespace convkit::CONVKIT_ISA

@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <cstring>
 #include <utility>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace convkit {
 namespace {
@@ -35,6 +38,47 @@ inline Vec load_first(const float* p, int64_t count) {
   return v;
 }
 inline void store_first(float* p, Vec v, int64_t count) { std::memcpy(p, &v, count * sizeof(float)); }
+
+// kLanes bytes as integers, and integers of 0 to 255 as bytes. GCC finds no short way for a conversion of one vector.
+inline IntVec load_bytes(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return (IntVec)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__AVX2__)
+  return (IntVec)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  IntVec v;
+  for (int lane = 0; lane < kLanes; ++lane) v[lane] = p[lane];
+  return v;
+#endif
+}
+inline void store_bytes(uint8_t* p, IntVec v) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xFFFF, (__m512i)v));
+#elif defined(__AVX2__)
+  const __m128i low = _mm256_castsi256_si128((__m256i)v), high = _mm256_extracti128_si256((__m256i)v, 1);
+  const __m128i bytes = _mm_shuffle_epi8(_mm_packus_epi32(low, high), _mm_set1_epi64x(0x0E0C0A0806040200));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes);
+#else
+  for (int lane = 0; lane < kLanes; ++lane) p[lane] = static_cast<uint8_t>(v[lane]);
+#endif
+}
+inline IntVec load_first_bytes(const uint8_t* p, int64_t count) {
+  uint8_t bytes[kLanes] = {};
+  std::memcpy(bytes, p, count);
+  return load_bytes(bytes);
+}
+inline void store_first_bytes(uint8_t* p, IntVec v, int64_t count) {
+  uint8_t bytes[kLanes];
+  store_bytes(bytes, v);
+  std::memcpy(p, bytes, count);
+}
+inline IntVec broadcast_int(int32_t x) { return x + IntVec{}; }
+// Whether a comparison held in any lane.
+inline bool any(IntVec held) {
+  int32_t lanes = 0;
+  for (int lane = 0; lane < kLanes; ++lane) lanes |= held[lane];
+  return lanes != 0;
+}
 
 // max(0, x) as torch's relu: NaN stays NaN and -0.0 stays -0.0.
 inline Vec relu(Vec x) { return x < Vec{} ? Vec{} : x; }
