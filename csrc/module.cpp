@@ -8,6 +8,7 @@
 
 #include "cpu/conv2d_plan.h"
 #include "cpu/isa.h"
+#include "cpu/limits.h"
 #include "cpu/workspace.h"
 
 namespace py = pybind11;
@@ -25,6 +26,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("isa_error", &convkit::isa_error);
   m.def("supported_isas", &convkit::supported_isas);
   m.def("workspace_bytes", &convkit::workspace_bytes);
+  m.def("measure_multiply_add_rate", &convkit::measure_multiply_add_rate);
+  m.def("measure_read_rate", &convkit::measure_read_rate);
+  m.def("measure_copy_rate", &convkit::measure_copy_rate);
   // shape: n, ic, ih, iw, oc, oh, ow, kh, kw, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w, groups.
   m.def("conv2d_plan", [](const std::string& direction, const std::array<int64_t, 16>& shape, const std::string& dtype,
                           const std::string& algorithm) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cpu/kernels/conv2d_direct.h"
+#include "cpu/kernels/limits.h"
 #include "cpu/kernels/linear.h"
 #include "cpu/kernels/max_pool2d.h"
 
@@ -22,6 +23,7 @@ struct KernelTable {
   Conv2dDirectKernels conv2d_direct;
   LinearKernels linear;
   MaxPool2dKernels max_pool2d;
+  LimitKernels limits;
 };
 
 namespace baseline {

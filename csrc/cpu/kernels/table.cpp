@@ -2,6 +2,7 @@
 #include "cpu/kernels/conv2d_backward_weight.inl"
 #include "cpu/kernels/conv2d_direct.inl"
 #include "cpu/kernels/kernel_table.h"
+#include "cpu/kernels/limits.inl"
 #include "cpu/kernels/linear.inl"
 #include "cpu/kernels/max_pool2d.inl"
 #include "cpu/kernels/max_pool2d_backward.inl"
@@ -20,6 +21,7 @@ const KernelTable kTable = {
     .linear = {linear_rows},
     .max_pool2d = {max_pool2d_channels_last_row, max_pool2d_plane_rows, max_pool2d_backward_channels_last_row,
                    max_pool2d_backward_planes},
+    .limits = {2 * kChains * kLanes, multiply_add, read},
 };
 
 }  // namespace convkit::CONVKIT_ISA
