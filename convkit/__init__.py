@@ -2,9 +2,10 @@
 
 from convkit import functional, models, nn
 from convkit._explain import explain
+from convkit.info import memory_stats
 from convkit.ops.conv2d import conv2d
 from convkit.ops.linear import linear
 from convkit.ops.max_pool2d import max_pool2d
 from convkit.ops.relu import relu
 
-__all__ = ["conv2d", "explain", "functional", "linear", "max_pool2d", "models", "nn", "relu"]
+__all__ = ["conv2d", "explain", "functional", "linear", "max_pool2d", "memory_stats", "models", "nn", "relu"]

@@ -30,6 +30,14 @@ def version():
         return "source tree"
 
 
+def memory_stats():
+    """Bytes that convkit holds beside torch's tensors, as a dict.
+
+    ``workspace_bytes``: scratch memory of all threads together, kept between calls and given back when a thread ends.
+    """
+    return {"workspace_bytes": _C.workspace_bytes()}
+
+
 def collect():
     """Everything ``convkit info`` prints, as a dict that JSON can hold."""
     built = _C.build_info()

@@ -12,13 +12,14 @@ import torch
 import convkit.nn
 from convkit import cli
 from convkit.models import mlp, small_cnn
+from convkit.testing import memory
 from convkit.testing.timing import compare, max_error
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-from convkit.demo import lecture, memory, pictures
+from convkit.demo import lecture, pictures
 
 FILTER_2_MAP = [
     [3, 7, -13, -4, -6],

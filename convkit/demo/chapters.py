@@ -5,7 +5,8 @@ import math
 import torch
 
 import convkit
-from convkit.demo import html, pictures, prose
+from convkit import _html as html
+from convkit.demo import pictures, prose
 from convkit.demo.digits import MEMORY_BATCH
 from convkit.demo.lecture import MISPRINT, SIZES_BY_STRIDE, ear_score
 from convkit.demo.wine import HIDDEN

@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 import convkit.nn
-from convkit.demo import memory
 from convkit.models import small_cnn
+from convkit.testing import memory
 
 BATCH = 64
 MEMORY_BATCH = 256
@@ -116,5 +116,7 @@ def measure_memory(runs, image_size):
     """Fill in ``saved_bytes`` and ``peak_bytes`` of a step on `MEMORY_BATCH` images, a process for each contender."""
     for name in tqdm(runs, desc="memory of a step", unit="run", leave=False):
         layers, memory_format = CONTENDERS[name]
-        found = memory.measure(layers.__name__, image_size, MEMORY_BATCH, str(memory_format).removeprefix("torch."))
-        runs[name].saved_bytes, runs[name].peak_bytes = found["saved_bytes"], found["peak_bytes"]
+        size = (MEMORY_BATCH, 1, image_size, image_size)
+        format_name = str(memory_format).removeprefix("torch.")
+        found = memory.measure("convkit.models:small_cnn", layers.__name__, size, format_name, image_size=image_size)
+        runs[name].saved_bytes, runs[name].peak_bytes = found["saved"], found["resident"]

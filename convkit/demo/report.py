@@ -5,8 +5,9 @@ import time
 from datetime import date
 from pathlib import Path
 
+from convkit import _html as html
 from convkit import info
-from convkit.demo import chapters, digits, html, lecture, prose, timings, wine
+from convkit.demo import chapters, digits, lecture, prose, timings, wine
 
 
 def write(output, quick=False):

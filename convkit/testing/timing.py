@@ -7,6 +7,7 @@ MALLOC_TRIM_THRESHOLD_=4294967296`` in the environment (glibc) takes it out.
 """
 
 import contextlib
+import resource
 import statistics
 import time
 from dataclasses import dataclass
@@ -18,13 +19,17 @@ SHORTEST_SAMPLE = 200e-6  # seconds: shorter calls are repeated within a sample,
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: median, 20 % and 80 % quantile, number of samples; and how wrong its result was."""
+    """Seconds of one call: median, 20 % and 80 % quantile, number of samples; and how wrong its result was.
+
+    ``faults`` is how many pages of memory one call touched for the first time (the median over the samples).
+    """
 
     median: float
     low: float
     high: float
     samples: int
     max_error: float | None  # the largest |result - reference|; None without a reference
+    faults: float = 0.0
 
 
 @contextlib.contextmanager
@@ -57,11 +62,14 @@ def _synchronize():
 
 
 def _sample(call, repeats):
+    """Seconds and page faults of one call, the mean of ``repeats``."""
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     start = time.perf_counter()
     for _ in range(repeats):
         call()
     _synchronize()
-    return (time.perf_counter() - start) / repeats
+    seconds = time.perf_counter() - start
+    return seconds / repeats, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / repeats
 
 
 def _quantile(values, fraction):
@@ -76,7 +84,8 @@ def compare(calls, *, reference=None, threads=None, seconds=1.0, min_rounds=5, m
         calls: name -> function without arguments that returns a tensor or a sequence of tensors.
         reference: the right answer in float64, or a function that returns it; None skips the check.
         threads: torch's number of threads while this runs.
-        seconds: time to spend on all calls together, after the warm-up; ``min_rounds`` may overrun it.
+        seconds: time to spend on all calls together, after the warm-up; ``min_rounds`` may overrun it. A call that
+            takes longer than this all by itself is sampled once.
         min_rounds, max_rounds: bounds on the number of rounds; a round samples every call once.
 
     Returns:
@@ -84,22 +93,30 @@ def compare(calls, *, reference=None, threads=None, seconds=1.0, min_rounds=5, m
     """
     reference = reference() if callable(reference) else reference
     with torch_threads(threads):
-        # The first call of each is also its warm-up: threads started, primitives built, weights packed.
-        errors = {name: max_error(call(), reference) if reference is not None else None for name, call in calls.items()}
-        repeats = {}
+        errors, samples, repeats = {}, {}, {}
         for name, call in calls.items():
-            _sample(call, 1)
-            repeats[name] = max(1, round(SHORTEST_SAMPLE / max(_sample(call, 1), 1e-7)))
-        samples = {name: [] for name in calls}
-        names = list(calls)
+            # The first call is also the warm-up: threads started, primitives built, weights packed.
+            start = time.perf_counter()
+            result = call()
+            first = time.perf_counter() - start
+            errors[name] = None if reference is None else max_error(result, reference)
+            del result
+            samples[name] = []
+            if first > seconds > 0:
+                samples[name].append((first, 0.0))  # it has had its time
+            else:
+                repeats[name] = max(1, round(SHORTEST_SAMPLE / max(_sample(call, 1)[0], 1e-7)))
+        names = list(repeats)
         deadline = time.perf_counter() + seconds
         for done in range(max_rounds):
-            if done >= min_rounds and time.perf_counter() > deadline:
+            if not names or (done >= min_rounds and time.perf_counter() > deadline):
                 break
             for name in names:
                 samples[name].append(_sample(calls[name], repeats[name]))
             names.append(names.pop(0))  # no call always runs in the wake of the same other one
-    return {
-        name: Timing(statistics.median(s), _quantile(s, 0.2), _quantile(s, 0.8), len(s), errors[name])
-        for name, s in samples.items()
-    }
+    timings = {}
+    for name, pairs in samples.items():
+        times, faults = zip(*pairs, strict=True)
+        spread = (statistics.median(times), _quantile(times, 0.2), _quantile(times, 0.8))
+        timings[name] = Timing(*spread, len(times), errors[name], statistics.median(faults))
+    return timings

@@ -1,4 +1,4 @@
-"""The few pieces of HTML that the report is made of; the page needs no other file."""
+"""The few pieces of HTML that reports are made of; a page needs no other file."""
 
 from html import escape
 
@@ -9,7 +9,7 @@ CSS = """
   --card: #1c2129; --ours: #6ea5ff; --theirs: #f2a65a; --third: #5cc99a; --minus: #ef7b8a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 940px; margin: 0 auto; padding: 32px 18px 64px; }
+main { max-width: 1000px; margin: 0 auto; padding: 32px 18px 64px; }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; } h2 { font-size: 22px; margin: 52px 0 8px; }
 h3 { font-size: 16px; margin: 28px 0 4px; } p { margin: 8px 0 14px; max-width: 68ch; }
 .lead { font-size: 18px; } .soft, figcaption { color: var(--soft); font-size: 14px; }
@@ -28,6 +28,8 @@ svg.grid { display: block; max-width: 100%; height: auto; } svg.chart { width: 1
 .frame { stroke: var(--theirs); stroke-width: 2.5; }
 img.pixels { image-rendering: pixelated; border-radius: 3px; display: block; }
 .strip { display: flex; flex-wrap: wrap; gap: 5px; }
+figure.plot { display: block; margin: 14px 0 20px; } .plot img { max-width: 100%; height: auto; background: white; }
+details { margin: 4px 0 12px; } summary { color: var(--soft); cursor: pointer; }
 .scroll { overflow-x: auto; margin: 12px 0 18px; }
 table { border-collapse: collapse; font-size: 14.5px; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 14px 5px 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
