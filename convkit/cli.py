@@ -8,6 +8,8 @@ import json
 import sys
 from pathlib import Path
 
+from convkit.benchmark.options import add_arguments as add_bench_arguments
+
 EXTRAS = {"numpy", "sklearn", "matplotlib", "tqdm"}  # what convkit[train] brings; mlxtend is optional even there
 
 DESCRIPTION = """\
@@ -17,6 +19,7 @@ EXAMPLES = """\
 examples:
   convkit demo --quick          a report in well under a minute
   convkit demo --output out     the whole demo; the report is out/index.html
+  convkit bench --quick         convkit beside torch within a minute; without --quick, 40 minutes
   convkit info                  what was built, and what this machine runs
   convkit info --json           the same for scripts
   CONVKIT_ISA=avx2 convkit info how it looks on a machine without AVX-512"""
@@ -35,6 +38,12 @@ def _info(arguments):
     print(json.dumps(found, indent=2) if arguments.json else info.as_text(found))
 
 
+def _bench(arguments):
+    from convkit.benchmark.command import main
+
+    main(arguments)
+
+
 def parser():
     raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser("convkit", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
@@ -49,6 +58,16 @@ def parser():
     demo.add_argument("--output", default="demo-report", metavar="DIR", help="where index.html goes (%(default)s)")
     demo.add_argument("--quick", action="store_true", help="fewer samples and smaller ops: less than a minute")
     demo.set_defaults(command=_demo)
+
+    bench = commands.add_parser(
+        "bench",
+        help="time every op beside torch and other libraries",
+        description="Time convkit and its peers on the same work in the same run, check every result against "
+        "float64, print tables and write an HTML report, PNG pictures and a CSV file. Peers that are not installed are "
+        "rows that say so. Needs convkit[bench].",
+    )
+    add_bench_arguments(bench)
+    bench.set_defaults(command=_bench)
 
     info = commands.add_parser("info", help="what was built, and what this machine runs")
     info.add_argument("--json", action="store_true", help="print JSON")

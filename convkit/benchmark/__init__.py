@@ -1,0 +1,1 @@
+"""``convkit bench``: convkit and its peers on the same work in the same run."""
