@@ -29,8 +29,10 @@ def check_activation(op, activation):
 
 
 def check_algorithm(op, algorithm):
-    if algorithm not in ("auto", "direct", "generic"):
-        raise ValueError(f"{op}: algorithm must be one of 'auto', 'direct', 'generic', but got '{algorithm}'")
+    if algorithm not in ("auto", "winograd", "direct", "generic"):
+        raise ValueError(
+            f"{op}: algorithm must be one of 'auto', 'winograd', 'direct', 'generic', but got '{algorithm}'"
+        )
 
 
 def output_channels_last(input, weight):

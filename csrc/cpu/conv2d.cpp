@@ -3,7 +3,7 @@
 
 #include "cpu/activation.h"
 #include "cpu/conv2d.h"
-#include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_winograd.h"
 #include "cpu/parallel.h"
 #include "cpu/tensor_view.h"
 
@@ -47,18 +47,26 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   return {s, conv2d_select(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm), channels_last, relu};
 }
 
+void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
+                        const std::optional<Tensor>& bias, const View4d<float>& output, const Conv2dPool* pool) {
+  std::optional<Tensor> dense_bias;
+  if (bias) dense_bias = torch::stable::contiguous(*bias);
+  const Conv2dEpilogue epilogue{dense_bias ? data<float>(*dense_bias) : nullptr, call.relu, pool};
+  const View4d<const float> x = const_view<float>(input), w = const_view<float>(weight);
+  if (call.algorithm == Conv2dAlgorithm::kWinograd)
+    conv2d_winograd(call.shape, x, w, output, epilogue);
+  else
+    conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue);
+}
+
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
                   const std::optional<Tensor>& bias) {
   const Conv2dShape& s = call.shape;
   const int64_t sizes[] = {s.n, s.oc, s.oh, s.ow};
   const Tensor output = empty({sizes, 4}, call.channels_last, input.scalar_type(), input);
   if (output.numel() == 0) return output;
-  if (call.algorithm == Conv2dAlgorithm::kDirect) {
-    std::optional<Tensor> dense_bias;
-    if (bias) dense_bias = torch::stable::contiguous(*bias);
-    const View4d<const float> w = const_view<float>(weight);
-    conv2d_direct(s, const_view<float>(input), w, s.group_oc() * w.n, view<float>(output),
-                  {dense_bias ? data<float>(*dense_bias) : nullptr, call.relu});
+  if (call.algorithm != Conv2dAlgorithm::kGeneric) {
+    run_conv2d_float32(call, input, weight, bias, view<float>(output), nullptr);
   } else {
     dispatch_floating("conv2d", input.scalar_type(),
                       [&](auto zero) { conv2d_generic<decltype(zero)>(s, input, weight, bias, call.relu, output); });

@@ -5,6 +5,7 @@
 
 #include "common/conv2d_check.h"
 #include "cpu/conv2d_select.h"
+#include "cpu/kernels/conv2d_direct.h"
 
 namespace convkit {
 
@@ -19,6 +20,10 @@ struct Conv2dCall {
 Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                           const Conv2dArguments& arguments, const std::string& activation,
                           const std::string& algorithm);
+
+// For an algorithm that computes in float32. With `pool`, which must be possible (see can_pool), there is no `output`.
+void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
+                        const std::optional<Tensor>& bias, const View4d<float>& output, const Conv2dPool* pool);
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias);
 

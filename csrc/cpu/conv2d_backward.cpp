@@ -2,8 +2,9 @@
 #include "common/conv2d_check.h"
 #include "cpu/conv2d_direct.h"
 #include "cpu/conv2d_select.h"
+#include "cpu/conv2d_tasks.h"
+#include "cpu/conv2d_winograd.h"
 #include "cpu/generic/conv2d.h"
-#include "cpu/parallel.h"
 #include "cpu/tensor_view.h"
 
 namespace convkit {
@@ -12,10 +13,6 @@ namespace {
 using Ints = std::vector<int64_t>;
 
 IntHeaderOnlyArrayRef sizes_of(const Ints& sizes) { return {sizes.data(), sizes.size()}; }
-
-double products(const Conv2dShape& s) {
-  return static_cast<double>(s.n) * s.oc * s.oh * s.ow * s.group_ic() * s.kh * s.kw;
-}
 
 Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, const Ints& input_size,
                              bool channels_last, const Ints& stride, const Ints& padding, const Ints& dilation,
@@ -29,6 +26,11 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
+  if (chosen == Conv2dAlgorithm::kWinograd) {
+    conv2d_winograd_backward_input(s, const_view<float>(grad_output), const_view<float>(weight),
+                                   view<float>(grad_input));
+    return grad_input;
+  }
   if (chosen == Conv2dAlgorithm::kDirect) {
     conv2d_direct_backward_input(s, const_view<float>(grad_output), const_view<float>(weight), view<float>(grad_input));
     return grad_input;

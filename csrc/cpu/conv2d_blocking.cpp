@@ -1,6 +1,6 @@
 #include "cpu/conv2d_blocking.h"
 
-#include "common/int_math.h"
+#include "cpu/chunks.h"
 
 namespace convkit {
 namespace {
@@ -12,16 +12,6 @@ constexpr int64_t kReductionBlock = 320;
 constexpr int64_t kBandPixels = 800;
 // Output channels of a task, times the taps: enough that packing the input band is small beside using it.
 constexpr int64_t kChannelTaps = 512;
-
-// The number of equal chunks of at most `limit`, rounded to `multiple`, that cover `count`.
-struct Chunks {
-  int64_t size, number;
-};
-Chunks cut(int64_t count, int64_t limit, int64_t multiple) {
-  if (count <= limit) return {max(count, 1), 1};
-  const int64_t size = round_up(ceil_div(count, ceil_div(count, limit)), multiple);
-  return {size, ceil_div(count, size)};
-}
 
 }  // namespace
 

@@ -1,36 +1,15 @@
 #include "cpu/conv2d_direct.h"
 
-#include <atomic>
 #include <memory>
 #include <numeric>
 
-#include "common/check.h"
 #include "common/int_math.h"
 #include "cpu/conv2d_blocking.h"
+#include "cpu/conv2d_tasks.h"
 #include "cpu/isa.h"
-#include "cpu/parallel.h"
-#include "cpu/workspace.h"
 
 namespace convkit {
 namespace {
-
-double products(const Conv2dShape& s) {
-  return static_cast<double>(s.n) * s.oc * s.oh * s.ow * s.group_ic() * s.kh * s.kw;
-}
-
-// A thread that gets no scratch skips its tasks; the error is raised when all threads are back.
-template <typename Conv>
-void run_tasks(const Conv& conv, void (*kernel)(const Conv&, int64_t, float*)) {
-  std::atomic<bool> out_of_memory{false};
-  parallel_tasks(conv.tasks(), products(conv.shape), [&](int64_t task) {
-    float* scratch = static_cast<float*>(workspace(conv.blocking.scratch_bytes()));
-    if (scratch)
-      kernel(conv, task, scratch);
-    else
-      out_of_memory = true;
-  });
-  CONVKIT_CHECK(!out_of_memory, "conv2d: no memory for ", conv.blocking.scratch_bytes(), " bytes of workspace");
-}
 
 // The taps of one dimension that meet input positions of one phase (position % stride), as a convolution of their own.
 struct Phase {

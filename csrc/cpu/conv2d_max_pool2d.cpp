@@ -5,11 +5,10 @@
 #include "common/pool2d_check.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_blocking.h"
-#include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_winograd.h"
 #include "cpu/generic/max_pool2d.h"
 #include "cpu/isa.h"
 #include "cpu/max_pool2d.h"
-#include "cpu/parallel.h"
 #include "cpu/tensor_view.h"
 #include "cpu/workspace.h"
 
@@ -20,20 +19,12 @@ using Ints = std::vector<int64_t>;
 
 constexpr const char* kOp = "conv2d_max_pool2d";
 
-// The tasks of the convolution pool their own bands; false: the geometry does not allow it.
-bool run_fused(const Conv2dCall& call, const Pool2dShape& pool_shape, const Tensor& input, const Tensor& weight,
-               const std::optional<Tensor>& bias, const Tensor& output, const Tensor* taps) {
+// Whether the tasks of the convolution can pool what they compute, as far as the geometry goes.
+bool can_pool(const Conv2dCall& call, const Pool2dShape& pool) {
+  if (call.algorithm == Conv2dAlgorithm::kWinograd) return can_pool_tiles(pool);
   if (call.algorithm != Conv2dAlgorithm::kDirect) return false;
-  const Conv2dShape& s = call.shape;
-  const Conv2dBlocking blocking = conv2d_blocking(s, kernels().conv2d_direct, Conv2dSums::kScratch, &pool_shape);
-  if (!can_pool_bands(blocking, pool_shape) || blocking.scratch_bytes() > kWorkspaceLimit) return false;
-  const Conv2dPool pool{pool_shape, view<float>(output), taps ? data<uint8_t>(*taps) : nullptr, call.relu};
-  std::optional<Tensor> dense_bias;
-  if (bias) dense_bias = torch::stable::contiguous(*bias);
-  const View4d<const float> w = const_view<float>(weight);
-  conv2d_direct(s, const_view<float>(input), w, s.group_oc() * w.n, {},
-                {dense_bias ? data<float>(*dense_bias) : nullptr, call.relu, &pool});
-  return true;
+  const Conv2dBlocking b = conv2d_blocking(call.shape, kernels().conv2d_direct, Conv2dSums::kScratch, &pool);
+  return can_pool_bands(b, pool) && b.scratch_bytes() <= kWorkspaceLimit;
 }
 
 // One op after the other.
@@ -68,8 +59,13 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2d(const Tensor& input, const Tensor& 
   const Tensor taps = return_taps ? empty({sizes, 4}, call.channels_last, ScalarType::Byte, input)
                                   : empty({&none, 1}, false, ScalarType::Byte, input);
   const Tensor* wanted = return_taps ? &taps : nullptr;
-  if (output.numel() > 0 && !run_fused(call, pool, input, weight, bias, output, wanted))
+  if (output.numel() == 0) return {output, taps};
+  if (can_pool(call, pool)) {
+    const Conv2dPool fused{pool, view<float>(output), wanted ? data<uint8_t>(taps) : nullptr, call.relu};
+    run_conv2d_float32(call, input, weight, bias, {}, &fused);
+  } else {
     run_composed(call, pool, input, weight, bias, output, wanted);
+  }
   return {output, taps};
 }
 

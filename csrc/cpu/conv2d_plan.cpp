@@ -1,8 +1,8 @@
 #include "cpu/conv2d_plan.h"
 
 #include "cpu/conv2d_blocking.h"
-#include "cpu/conv2d_direct.h"
 #include "cpu/conv2d_select.h"
+#include "cpu/conv2d_winograd.h"
 #include "cpu/isa.h"
 
 namespace convkit {
@@ -20,6 +20,12 @@ ScalarType parse_dtype(const std::string& dtype) {
   return dtype == "bfloat16" ? ScalarType::BFloat16 : ScalarType::Half;
 }
 
+std::string reason(const Conv2dCandidate& candidate, const std::string& algorithm) {
+  if (!candidate.refusal.empty()) return candidate.refusal;
+  if (algorithm != "auto") return "another one was asked for";
+  return candidate.avoidance.empty() ? "an earlier choice serves" : candidate.avoidance;
+}
+
 }  // namespace
 
 Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const std::string& dtype,
@@ -31,11 +37,20 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     if (candidate.algorithm == chosen)
       plan.algorithm = candidate.name;
     else
-      plan.passed_over.emplace_back(candidate.name, !candidate.refusal.empty() ? candidate.refusal
-                                                    : algorithm == "auto"      ? "an earlier choice serves"
-                                                                               : "another one was asked for");
+      plan.passed_over.emplace_back(candidate.name, reason(candidate, algorithm));
   }
-  if (chosen != Conv2dAlgorithm::kDirect) return plan;
+  if (chosen == Conv2dAlgorithm::kGeneric) return plan;
+  const bool turned = problem.direction == Conv2dDirection::kBackwardInput;
+  if (chosen == Conv2dAlgorithm::kWinograd) {
+    const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
+    const Conv2dShape run = turned ? winograd_backward_input_shape(s) : s;
+    const Conv2dWinograd conv{run, conv2d_winograd_blocking(run, kernel), {}, {}, nullptr, {}, false, nullptr};
+    plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
+    plan.tasks = conv.tasks();
+    plan.workspace_bytes = conv.blocking.scratch_bytes();
+    plan.packed_bytes = kWinogradPoints * conv.blocking.weight_floats * 4;
+    return plan;
+  }
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
   plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
   if (problem.direction == Conv2dDirection::kBackwardWeight) {
@@ -43,7 +58,7 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
   } else {
-    const Conv2dShape run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
+    const Conv2dShape run = turned ? largest_phase(s) : s;
     const Conv2dDirect conv{run,    conv2d_blocking(run, kernel, Conv2dSums::kScratch), {}, {}, 0, nullptr, {}, false,
                             nullptr};
     plan.tasks = conv.tasks();

@@ -2,7 +2,7 @@
 
 #include "common/int_math.h"
 #include "cpu/conv2d_blocking.h"
-#include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_winograd.h"
 #include "cpu/isa.h"
 #include "cpu/workspace.h"
 
@@ -11,6 +11,18 @@ namespace {
 
 // The smallest band of input that a task could pack must be far below any overflow before its size is computed.
 constexpr int64_t kLargestExtent = int64_t{1} << 20;
+
+std::string refuse_winograd(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (problem.direction == Conv2dDirection::kBackwardWeight) return "it does not compute the gradient of the weight";
+  if (s.kh != 3 || s.kw != 3) return concat("its window is 3x3, not ", s.kh, "x", s.kw);
+  if (s.stride_h != 1 || s.stride_w != 1) return "its stride is 1";
+  if (s.dilation_h != 1 || s.dilation_w != 1) return "its window is not dilated";
+  if (s.groups != 1) return "it has one group";
+  if (s.ic == 0) return "there are no input channels to sum over";
+  return "";
+}
 
 std::string refuse_direct(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
@@ -32,8 +44,9 @@ std::string refuse_direct(const Conv2dProblem& problem) {
 
 std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem) {
   return {
-      {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem)},
-      {Conv2dAlgorithm::kGeneric, "generic", ""},
+      {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd(problem), "it is used only when asked for by name"},
+      {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem), ""},
+      {Conv2dAlgorithm::kGeneric, "generic", "", ""},
   };
 }
 
@@ -42,7 +55,8 @@ Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, cons
   for (const Conv2dCandidate& candidate : conv2d_candidates(problem)) {
     if (algorithm == candidate.name)
       CONVKIT_CHECK(candidate.refusal.empty(), op, ": algorithm='", algorithm, "' cannot be used: ", candidate.refusal);
-    if (algorithm == candidate.name || (algorithm == "auto" && candidate.refusal.empty())) return candidate.algorithm;
+    if (algorithm == candidate.name || (algorithm == "auto" && candidate.reason_not_auto().empty()))
+      return candidate.algorithm;
     names += concat(", '", candidate.name, "'");
   }
   throw std::invalid_argument(concat(op, ": algorithm must be one of 'auto'", names, ", but got '", algorithm, "'"));

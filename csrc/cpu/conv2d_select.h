@@ -9,7 +9,7 @@
 
 namespace convkit {
 
-enum class Conv2dAlgorithm { kDirect, kGeneric };
+enum class Conv2dAlgorithm { kWinograd, kDirect, kGeneric };
 enum class Conv2dDirection { kForward, kBackwardInput, kBackwardWeight };
 
 struct Conv2dProblem {
@@ -21,13 +21,16 @@ struct Conv2dProblem {
 struct Conv2dCandidate {
   Conv2dAlgorithm algorithm;
   const char* name;
-  std::string refusal;  // why it cannot serve this problem; empty if it can
+  std::string refusal;    // why it cannot serve this problem; empty if it can
+  std::string avoidance;  // why "auto" passes it over although it can; empty if it does not
+
+  const std::string& reason_not_auto() const { return refusal.empty() ? avoidance : refusal; }
 };
 
 // Every algorithm in order of preference; the last one never refuses.
 std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem);
 
-// The first candidate that does not refuse ("auto"), or the one named: then a refusal is an error.
+// The first candidate with nothing against it ("auto"), or the one named: then a refusal is an error.
 Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm);
 
 }  // namespace convkit

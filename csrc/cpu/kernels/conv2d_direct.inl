@@ -40,64 +40,19 @@ ConvTask decode(const Conv2dDirect& conv, int64_t task) {
 // -> band [band_h, band_w, ics]
 void pack_input(const Conv2dDirect& conv, const ConvTask& t, int64_t ic, int64_t ics, float* band) {
   const Conv2dShape& s = conv.shape;
-  const Conv2dBlocking& b = conv.blocking;
-  const int64_t h0 = t.row * s.stride_h - s.pad_top, w0 = t.col * s.stride_w - s.pad_left;
   const int64_t band_h = (t.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
-  const Range h = inside(h0, band_h, s.ih), w = inside(w0, b.band_w, s.iw);
-  const float* source = conv.input.data + t.n * conv.input.n + (t.group * s.group_ic() + ic) * conv.input.c;
-  for (int64_t i = 0; i < band_h; ++i) {
-    float* row = band + i * b.band_w * ics;
-    if (i < h.begin || i >= h.end) {
-      fill_zero(row, b.band_w * ics);
-      continue;
-    }
-    fill_zero(row, w.begin * ics);
-    strided_copy(source + (h0 + i) * conv.input.h + (w0 + w.begin) * conv.input.w, conv.input.w, conv.input.c,
-                 row + w.begin * ics, ics, w.end - w.begin, ics);
-    fill_zero(row + w.end * ics, (b.band_w - w.end) * ics);
-  }
+  const float* image = conv.input.data + t.n * conv.input.n + (t.group * s.group_ic() + ic) * conv.input.c;
+  pack_band(conv.input, image, {t.row * s.stride_h - s.pad_top, band_h, s.ih},
+            {t.col * s.stride_w - s.pad_left, conv.blocking.band_w, s.iw}, ics, ics, band);
 }
 
-// One panel [taps, ics, kTileCols] of a weight whose rows are contiguous runs of [ic, taps]: runs are transposed a
-// vector squared at a time, and each vector goes where its tap belongs.
-void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int64_t taps, int64_t ics, float* panel) {
-  const int64_t steps = taps * ics;
-  for (int64_t v = 0; v + kLanes <= cols; v += kLanes) {
-    int64_t i = 0, tap = 0;
-    for (int64_t step = 0; step + kLanes <= steps; step += kLanes) {
-      Vec block[kLanes];
-      load_transposed(source + v * row + step, row, block);
-#pragma GCC unroll 16
-      for (int r = 0; r < kLanes; ++r) {
-        store(panel + (tap * ics + i) * kTileCols + v, block[r]);
-        if (++tap == taps) tap = 0, ++i;
-      }
-    }
-  }
-  const int64_t whole_cols = cols / kLanes * kLanes, whole_steps = steps / kLanes * kLanes;
-  for (int64_t col = 0; col < cols; ++col)
-    for (int64_t step = col < whole_cols ? whole_steps : 0; step < steps; ++step)
-      panel[(step % taps * ics + step / taps) * kTileCols + col] = source[col * row + step];
-}
-
-// -> panels [oc tile, kh, kw, ics, kTileCols]; columns beyond the last output channel are zero.
+// -> panels [oc tile, kh, kw, ics, kTileCols]
 void pack_weight(const Conv2dDirect& conv, const ConvTask& t, int64_t ic, int64_t ics, float* panels) {
   const Conv2dShape& s = conv.shape;
   const View4d<const float>& w = conv.weight;
-  const int64_t taps = s.kh * s.kw;
-  for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
-    const int64_t cols = min(kTileCols, t.ocs - oc);
-    const float* source = w.data + t.group * conv.weight_group_stride + (t.oc + oc) * w.n + ic * w.c;
-    if (cols < kTileCols) fill_zero(panels, taps * ics * kTileCols);
-    if (w.w == 1 && w.h == s.kw && w.c == taps && taps > 1)
-      pack_contiguous_weight(source, w.n, cols, taps, ics, panels);
-    else
-      for (int64_t kh = 0; kh < s.kh; ++kh)
-        for (int64_t kw = 0; kw < s.kw; ++kw)
-          strided_copy(source + kh * w.h + kw * w.w, w.c, w.n, panels + (kh * s.kw + kw) * ics * kTileCols, kTileCols,
-                       ics, cols);
-    panels += taps * ics * kTileCols;
-  }
+  const float* source = w.data + t.group * conv.weight_group_stride + t.oc * w.n + ic * w.c;
+  for (int64_t oc = 0; oc < t.ocs; oc += kTileCols, panels += s.kh * s.kw * ics * kTileCols)
+    pack_weight_panel(w, source + oc * w.n, s.kh, s.kw, ics, min(kTileCols, t.ocs - oc), panels);
 }
 
 // Calls for the weights of the next chunk of input channels, output channels [begin, end) of the task, while this chunk
@@ -134,24 +89,6 @@ Sums place_sums(const Conv2dDirect& conv, const ConvTask& t, float* scratch) {
   }
   const int64_t pixel = round_up(conv.blocking.oc_chunk, kTileCols);
   return {scratch, t.cols * pixel, pixel};
-}
-
-// Scratch -> output [oc, rows, cols].
-void store_output(const Conv2dDirect& conv, const ConvTask& t, const Sums& sums) {
-  const View4d<float>& y = conv.output;
-  const int64_t oc = t.group * conv.shape.group_oc() + t.oc;
-  for (int64_t r = 0; r < t.rows; ++r) {
-    const float* source = sums.data + r * sums.row;
-    float* destination = y.data + t.n * y.n + oc * y.c + (t.row + r) * y.h + t.col * y.w;
-    if (y.w == 1) {
-      // A few channels at a time: planes often lie a multiple of 4 KiB apart, in the same few lines of the cache.
-      for (int64_t c = 0; c < t.ocs; c += kLanes)
-        transpose_copy(source + c, sums.pixel, destination + c * y.c, y.c, t.cols, min(kLanes, t.ocs - c));
-    } else {
-      for (int64_t i = 0; i < t.cols; ++i)
-        for (int64_t c = 0; c < t.ocs; ++c) destination[i * y.w + c * y.c] = source[i * sums.pixel + c];
-    }
-  }
 }
 
 void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratch) {
@@ -195,10 +132,12 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
   }
   if (conv.pool) {
     const View4d<const float> view{sums.data, 0, 1, sums.row, sums.pixel};
-    const PoolBand pooled{view, t.n, t.row, t.rows, t.group * s.group_oc() + t.oc, t.ocs};
+    const PoolBand pooled{view, t.n, t.row, t.rows, t.col, t.cols, t.group * s.group_oc() + t.oc, t.ocs};
     store_pooled(*conv.pool, pooled, panels + b.weight_floats + b.output_floats);
   } else if (b.sums == Conv2dSums::kScratch) {
-    store_output(conv, t, sums);
+    const View4d<float>& y = conv.output;
+    float* origin = y.data + t.n * y.n + (t.group * s.group_oc() + t.oc) * y.c + t.row * y.h + t.col * y.w;
+    store_pixels(sums.data, sums.row, sums.pixel, y, origin, t.rows, t.cols, t.ocs);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cpu/kernels/conv2d_direct.h"
+#include "cpu/kernels/conv2d_winograd.h"
 #include "cpu/kernels/limits.h"
 #include "cpu/kernels/linear.h"
 #include "cpu/kernels/max_pool2d.h"
@@ -21,6 +22,7 @@ struct KernelTable {
   int vector_floats;  // lanes of a register
   ReluKernels relu;
   Conv2dDirectKernels conv2d_direct;
+  Conv2dWinogradKernels conv2d_winograd;
   LinearKernels linear;
   MaxPool2dKernels max_pool2d;
   LimitKernels limits;

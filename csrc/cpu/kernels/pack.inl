@@ -3,6 +3,7 @@
 
 #include "common/conv2d_shape.h"
 #include "common/int_math.h"
+#include "cpu/kernels/gemm_tile.inl"
 #include "cpu/kernels/vec.h"
 
 namespace convkit {
@@ -37,17 +38,22 @@ inline void load_transposed(const float* source, int64_t from, Vec* block) {
 
 // destination[j * to + i] = source[i * from + j] for i < rows, j < cols.
 void transpose_copy(const float* source, int64_t from, float* destination, int64_t to, int64_t rows, int64_t cols) {
-  const int64_t block_rows = rows / kLanes * kLanes, block_cols = cols / kLanes * kLanes;
-  for (int64_t i = 0; i < block_rows; i += kLanes) {
-    for (int64_t j = 0; j < block_cols; j += kLanes) {
+  if (rows < kLanes || cols < kLanes) {
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < cols; ++j) destination[j * to + i] = source[i * from + j];
+    return;
+  }
+  // The last block of a row or column of blocks overlaps the one before it rather than leave a rest.
+  for (int64_t next_i = 0; next_i < rows; next_i += kLanes) {
+    const int64_t i = min(next_i, rows - kLanes);
+    for (int64_t next_j = 0; next_j < cols; next_j += kLanes) {
+      const int64_t j = min(next_j, cols - kLanes);
       Vec block[kLanes];
       load_transposed(source + i * from + j, from, block);
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) store(destination + (j + r) * to + i, block[r]);
     }
   }
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = i < block_rows ? block_cols : 0; j < cols; ++j) destination[j * to + i] = source[i * from + j];
 }
 
 // destination[i * to + j] = source[i * from_row + j * from_col] for i < rows, j < cols.
@@ -80,6 +86,79 @@ struct Range {
 inline Range inside(int64_t start, int64_t count, int64_t size) {
   const int64_t begin = clamp(-start, 0, count);
   return {begin, clamp(size - start, begin, count)};
+}
+
+// Where `count` rows or columns of a band lie in an image of `size`, from `start` on, which may be negative.
+struct Extent {
+  int64_t start, count, size;
+};
+
+// -> band [h.count, w.count, channel stride `to`] of the first `channels` at `image`, in the strides of `x`; zeros
+// beyond the image.
+void pack_band(const View4d<const float>& x, const float* image, Extent h, Extent w, int64_t channels, int64_t to,
+               float* band) {
+  const Range rows = inside(h.start, h.count, h.size), cols = inside(w.start, w.count, w.size);
+  for (int64_t i = 0; i < h.count; ++i, band += w.count * to) {
+    if (i < rows.begin || i >= rows.end) {
+      fill_zero(band, w.count * to);
+      continue;
+    }
+    fill_zero(band, cols.begin * to);
+    strided_copy(image + (h.start + i) * x.h + (w.start + cols.begin) * x.w, x.w, x.c, band + cols.begin * to, to,
+                 cols.end - cols.begin, channels);
+    fill_zero(band + cols.end * to, (w.count - cols.end) * to);
+  }
+}
+
+// Pixels [rows, cols, channels] of strides `row` and `pixel` -> the block of an output, in the strides of `y`, that
+// begins at `origin`.
+void store_pixels(const float* pixels, int64_t row, int64_t pixel, const View4d<float>& y, float* origin, int64_t rows,
+                  int64_t cols, int64_t channels) {
+  for (int64_t r = 0; r < rows; ++r, pixels += row, origin += y.h) {
+    if (y.w == 1) {
+      // A few channels at a time: planes often lie a multiple of 4 KiB apart, in the same few lines of the cache.
+      for (int64_t c = 0; c < channels; c += kLanes)
+        transpose_copy(pixels + c, pixel, origin + c * y.c, y.c, cols, min(kLanes, channels - c));
+    } else {
+      for (int64_t i = 0; i < cols; ++i)
+        for (int64_t c = 0; c < channels; ++c) origin[i * y.w + c * y.c] = pixels[i * pixel + c];
+    }
+  }
+}
+
+// One panel [taps, ics, kTileCols] of a weight whose rows are contiguous runs of [ic, taps]: runs are transposed a
+// vector squared at a time, and each vector goes where its tap belongs.
+void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int64_t taps, int64_t ics, float* panel) {
+  const int64_t steps = taps * ics;
+  for (int64_t v = 0; v + kLanes <= cols; v += kLanes) {
+    int64_t i = 0, tap = 0;
+    for (int64_t step = 0; step + kLanes <= steps; step += kLanes) {
+      Vec block[kLanes];
+      load_transposed(source + v * row + step, row, block);
+#pragma GCC unroll 16
+      for (int r = 0; r < kLanes; ++r) {
+        store(panel + (tap * ics + i) * kTileCols + v, block[r]);
+        if (++tap == taps) tap = 0, ++i;
+      }
+    }
+  }
+  const int64_t whole_cols = cols / kLanes * kLanes, whole_steps = steps / kLanes * kLanes;
+  for (int64_t col = 0; col < cols; ++col)
+    for (int64_t step = col < whole_cols ? whole_steps : 0; step < steps; ++step)
+      panel[(step % taps * ics + step / taps) * kTileCols + col] = source[col * row + step];
+}
+
+// -> panel [kh, kw, ics, kTileCols] of the weights of `cols` output channels at `source`, in the strides of `w`;
+// columns beyond them are zero.
+void pack_weight_panel(const View4d<const float>& w, const float* source, int64_t kh, int64_t kw, int64_t ics,
+                       int64_t cols, float* panel) {
+  const int64_t taps = kh * kw;
+  if (cols < kTileCols) fill_zero(panel, taps * ics * kTileCols);
+  if (w.w == 1 && w.h == kw && w.c == taps && taps > 1)
+    return pack_contiguous_weight(source, w.n, cols, taps, ics, panel);
+  for (int64_t tap = 0; tap < taps; ++tap)
+    strided_copy(source + tap / kw * w.h + tap % kw * w.w, w.c, w.n, panel + tap * ics * kTileCols, kTileCols, ics,
+                 cols);
 }
 
 }  // namespace

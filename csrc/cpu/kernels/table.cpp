@@ -1,6 +1,7 @@
 // Compiled once per ISA, as CONVKIT_ISA.
 #include "cpu/kernels/conv2d_backward_weight.inl"
 #include "cpu/kernels/conv2d_direct.inl"
+#include "cpu/kernels/conv2d_winograd.inl"
 #include "cpu/kernels/kernel_table.h"
 #include "cpu/kernels/limits.inl"
 #include "cpu/kernels/linear.inl"
@@ -18,6 +19,7 @@ const KernelTable kTable = {
     .vector_floats = kLanes,
     .relu = {relu_forward, relu_backward},
     .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_backward_weight},
+    .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_forward},
     .linear = {linear_rows},
     .max_pool2d = {max_pool2d_channels_last_row, max_pool2d_plane_rows, max_pool2d_backward_channels_last_row,
                    max_pool2d_backward_planes},

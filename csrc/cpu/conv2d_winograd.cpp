@@ -1,0 +1,72 @@
+#include "cpu/conv2d_winograd.h"
+
+#include "common/int_math.h"
+#include "cpu/chunks.h"
+#include "cpu/conv2d_tasks.h"
+#include "cpu/isa.h"
+
+namespace convkit {
+namespace {
+
+// Transforming the weights costs a task about as much as multiplying six tiles, transforming its patches as much as
+// multiplying eight output channels: with so many of each, both are small beside the products.
+constexpr int64_t kTiles = 64;
+constexpr int64_t kOutputChannels = 64;
+// Products that a tile of the matrix product sums in registers.
+constexpr int64_t kInputChannels = 64;
+// Tiles side by side: their input, 6 rows of 34 pixels, is packed at a time.
+constexpr int64_t kRun = 8;
+
+}  // namespace
+
+Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& s, const Conv2dWinogradKernels& kernels,
+                                                const Pool2dShape* pool) {
+  constexpr int64_t kCacheLine = 16;  // keeps the 36 points of one place apart: they lie in different sets of a cache
+  Conv2dWinogradBlocking b;
+  b.tiles_h = ceil_div(s.oh, kWinogradTile), b.tiles_w = ceil_div(s.ow, kWinogradTile);
+  const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);
+  b.tiles = tiles.size, b.tile_blocks = tiles.number;
+  const Chunks ic = cut(s.ic, kInputChannels, kernels.lanes);
+  b.ic_chunk = ic.size, b.ic_chunks = ic.number;
+  const Chunks oc = cut(s.oc, kOutputChannels, kernels.tile_cols);
+  b.oc_chunk = oc.size, b.oc_chunks = oc.number;
+  b.run = min(kRun, b.tiles_w);
+  const int64_t ics = round_up(b.ic_chunk, kernels.lanes), ocs = round_up(b.oc_chunk, kernels.tile_cols);
+  b.input_floats = b.tiles * ics + kCacheLine;
+  b.weight_floats = ocs * b.ic_chunk + kCacheLine;
+  b.sum_floats = b.tiles * ocs + kCacheLine;
+  const int64_t columns = b.run * kWinogradTile;
+  const int64_t pooled_row = pool ? columns * ocs * 5 / 4 + 1 : 0;  // values and byte taps
+  b.run_floats =
+      round_up(max(kWinogradPatch * (columns + 2) * ics, kWinogradTile * columns * ocs + pooled_row), kCacheLine);
+  b.panel_floats = 9 * b.ic_chunk * kernels.tile_cols;
+  return b;
+}
+
+bool can_pool_tiles(const Pool2dShape& p) {
+  return p.pad_h == 0 && p.pad_w == 0 && p.dilation_h == 1 && p.dilation_w == 1 && p.kh <= p.stride_h &&
+         p.kw <= p.stride_w && kWinogradTile % p.stride_h == 0 && kWinogradTile % p.stride_w == 0;
+}
+
+void conv2d_winograd(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
+                     const View4d<float>& output, const Conv2dEpilogue& epilogue) {
+  const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
+  const Pool2dShape* pool = epilogue.pool ? &epilogue.pool->shape : nullptr;
+  const Conv2dWinograd conv{
+      shape,        conv2d_winograd_blocking(shape, kernel, pool), input, weight, epilogue.bias, output, epilogue.relu,
+      epilogue.pool};
+  run_tasks(conv, kernel.forward);
+}
+
+Conv2dShape winograd_backward_input_shape(const Conv2dShape& s) {
+  return {s.n, s.oc, s.oh, s.ow, s.ic, s.ih, s.iw, s.kh, s.kw, 1, 1, 2 - s.pad_top, 2 - s.pad_left, 1, 1, 1};
+}
+
+void conv2d_winograd_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
+                                    const View4d<const float>& weight, const View4d<float>& grad_input) {
+  const View4d<const float> rotated{weight.data + 2 * weight.h + 2 * weight.w, weight.c, weight.n, -weight.h,
+                                    -weight.w};
+  conv2d_winograd(winograd_backward_input_shape(s), grad_output, rotated, grad_input, {});
+}
+
+}  // namespace convkit

@@ -1,0 +1,26 @@
+// Runs a Winograd convolution task by task; float32, 3x3, stride 1, no dilation, one group.
+#pragma once
+
+#include "cpu/conv2d_direct.h"
+#include "cpu/kernels/conv2d_winograd.h"
+
+namespace convkit {
+
+Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& shape, const Conv2dWinogradKernels& kernels,
+                                                const Pool2dShape* pool = nullptr);
+
+// Whether the windows of a pooling lie within tiles.
+bool can_pool_tiles(const Pool2dShape& pool);
+
+// output = epilogue(convolution of input with weight)
+void conv2d_winograd(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
+                     const View4d<float>& output, const Conv2dEpilogue& epilogue);
+
+// The convolution over grad_output that gives the gradient of the input.
+Conv2dShape winograd_backward_input_shape(const Conv2dShape& shape);
+
+// `shape` and the views are those of the forward convolution.
+void conv2d_winograd_backward_input(const Conv2dShape& shape, const View4d<const float>& grad_output,
+                                    const View4d<const float>& weight, const View4d<float>& grad_input);
+
+}  // namespace convkit

@@ -1,0 +1,49 @@
+// The Winograd convolution between op and kernel: what a call is cut into. See conv2d_winograd.inl for the loops.
+#pragma once
+
+#include "cpu/kernels/conv2d_direct.h"
+
+namespace convkit {
+
+constexpr int kWinogradTile = 4;                   // output pixels of a tile, in each dimension
+constexpr int kWinogradPatch = kWinogradTile + 2;  // input pixels that it reads
+constexpr int kWinogradPoints = kWinogradPatch * kWinogradPatch;
+
+// How one call is cut: into tasks over blocks of tiles, which may belong to several images, and chunks of output
+// channels; inside a task into chunks of input channels, which alone decide the order of additions. A function of shape
+// and tile size (csrc/cpu/conv2d_winograd.cpp).
+struct Conv2dWinogradBlocking {
+  int64_t tiles_h, tiles_w;    // of an image
+  int64_t tiles, tile_blocks;  // of a task
+  int64_t ic_chunk, ic_chunks;
+  int64_t oc_chunk, oc_chunks;
+  int64_t run;  // tiles side by side that are transformed together
+  // Scratch: what one point of the transformed input, weights and sums takes; the packed input or output of a run, with
+  // its pooled row; the weights of a panel before they are transformed.
+  int64_t input_floats, weight_floats, sum_floats;
+  int64_t run_floats, panel_floats;
+
+  int64_t scratch_bytes() const {
+    return (kWinogradPoints * (input_floats + weight_floats + sum_floats) + run_floats + panel_floats) * 4;
+  }
+};
+
+struct Conv2dWinograd {
+  Conv2dShape shape;
+  Conv2dWinogradBlocking blocking;
+  View4d<const float> input;
+  View4d<const float> weight;
+  const float* bias;  // [oc] or null
+  View4d<float> output;
+  bool relu;
+  const Conv2dPool* pool;  // or null; then `output` is not used; its windows lie within tiles
+
+  int64_t tasks() const { return blocking.tile_blocks * blocking.oc_chunks; }
+};
+
+struct Conv2dWinogradKernels {
+  int lanes, tile_rows, tile_cols;
+  void (*forward)(const Conv2dWinograd& conv, int64_t task, float* scratch);
+};
+
+}  // namespace convkit
