@@ -2,10 +2,23 @@
 
 from convkit import functional, models, nn
 from convkit._explain import explain
+from convkit._library import get_float32_algorithm, set_float32_algorithm
 from convkit.info import memory_stats
 from convkit.ops.conv2d import conv2d
 from convkit.ops.linear import linear
 from convkit.ops.max_pool2d import max_pool2d
 from convkit.ops.relu import relu
 
-__all__ = ["conv2d", "explain", "functional", "linear", "max_pool2d", "memory_stats", "models", "nn", "relu"]
+__all__ = [
+    "conv2d",
+    "explain",
+    "functional",
+    "get_float32_algorithm",
+    "linear",
+    "max_pool2d",
+    "memory_stats",
+    "models",
+    "nn",
+    "relu",
+    "set_float32_algorithm",
+]

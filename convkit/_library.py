@@ -1,6 +1,7 @@
 """Loads ``convkit._C``, which registers the ops, or says in one sentence why it cannot."""
 
 import importlib.util
+import os
 
 import torch
 
@@ -23,7 +24,31 @@ def load():
         raise ImportError(f"{built} (torch {torch.__version__}; {error})") from error
     if _C.isa_error():
         raise ImportError(f"convkit: {_C.isa_error()}")
+    algorithm = os.environ.get("CONVKIT_FLOAT32_ALGORITHM") or "auto"
+    try:
+        _C.set_float32_algorithm(algorithm)
+    except ValueError:
+        raise ImportError(f"convkit: CONVKIT_FLOAT32_ALGORITHM='{algorithm}' is neither 'auto' nor 'direct'") from None
     return _C
+
+
+def set_float32_algorithm(algorithm):
+    """Say which algorithms ``algorithm="auto"`` may take for float32 convolutions, in the whole process.
+
+    Args:
+        algorithm: "auto", the fastest within the bounds of accuracy; or "direct", sums of products and nothing else, so
+            no Winograd. An algorithm named in a call is taken in any case. The initial value is that of the environment
+            variable CONVKIT_FLOAT32_ALGORITHM, else "auto".
+
+    Raises:
+        ValueError: another name.
+    """
+    _C.set_float32_algorithm(algorithm)
+
+
+def get_float32_algorithm():
+    """What :func:`set_float32_algorithm` was last given: "auto" or "direct"."""
+    return _C.get_float32_algorithm()
 
 
 _C = load()

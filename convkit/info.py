@@ -11,6 +11,7 @@ from convkit._library import _C
 
 RUN_TIME_VARIABLES = {
     "CONVKIT_ISA": "lowers the instruction set: baseline, avx2 or avx512",
+    "CONVKIT_FLOAT32_ALGORITHM": "direct keeps float32 convolutions from Winograd",
 }
 
 

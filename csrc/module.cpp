@@ -7,6 +7,7 @@
 #include <map>
 
 #include "cpu/conv2d_plan.h"
+#include "cpu/float32_algorithm.h"
 #include "cpu/isa.h"
 #include "cpu/limits.h"
 #include "cpu/workspace.h"
@@ -25,6 +26,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("isa", [] { return convkit::kernels().isa; });
   m.def("isa_error", &convkit::isa_error);
   m.def("supported_isas", &convkit::supported_isas);
+  m.def("set_float32_algorithm", &convkit::set_float32_algorithm);
+  m.def("get_float32_algorithm", &convkit::get_float32_algorithm);
   m.def("workspace_bytes", &convkit::workspace_bytes);
   m.def("measure_multiply_add_rate", &convkit::measure_multiply_add_rate);
   m.def("measure_read_rate", &convkit::measure_read_rate);

@@ -1,14 +1,16 @@
-"""algorithm="winograd": values, gradients, fusion and accuracy beside float64 and the direct algorithm."""
+"""Winograd: values, gradients, fusion, accuracy beside float64 and the direct algorithm, and when "auto" takes it."""
+
+import functools
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import convkit
+from convkit.testing import shapes, tolerances
+from tests._tree import python
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
-LARGEST_RATIO = 3  # of the relative L2 error of Winograd to that of direct sums
-LARGEST_ERROR = 50  # eps of the largest sum of absolute products
 
 # n, in channels, (h, w), out channels, padding
 CASES = [
@@ -40,36 +42,32 @@ def run(x, weight, bias, padding, algorithm, **fused):
     return y.detach(), x.grad, weight.grad
 
 
-def relative_error(result, expected):
-    return ((result.double() - expected).norm() / expected.norm()).item()
-
-
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["nchw", "channels_last"])
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_values_and_the_gradient_of_the_input(case, memory_format):
     x, weight, bias, padding = make(case, memory_format)
     y, grad, _ = run(x, weight, bias, padding, "winograd")
-    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=padding)
-    largest = F.conv2d(x.double().abs(), weight.double().abs(), bias.double().abs(), padding=padding).max()
-    eps = torch.finfo(torch.float32).eps
-    assert (y - expected).abs().max() <= LARGEST_ERROR * eps * largest
-    assert y.stride() == F.conv2d(x, weight, bias, padding=padding).stride()
-    gradient = torch.nn.grad.conv2d_input(x.shape, weight.double(), y.double(), padding=padding)
-    largest = torch.nn.grad.conv2d_input(x.shape, weight.double().abs(), y.double().abs(), padding=padding).max()
-    assert (grad - gradient).abs().max() <= LARGEST_ERROR * eps * largest
+    convolve = functools.partial(F.conv2d, padding=padding)
+    exact = tolerances.reference(convolve, [x, weight, bias], y)
+    tolerances.assert_close(y, *exact[0], "winograd")
+    tolerances.assert_close(grad, *exact[1], "winograd")
+    assert y.stride() == convolve(x, weight, bias).stride()
     assert grad.stride() == x.stride()
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=IDS[:2])
-def test_relative_error_is_at_most_three_times_that_of_direct_sums(case):
-    x, weight, bias, padding = make(case, torch.contiguous_format)
-    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=padding)
-    errors = {
-        algorithm: relative_error(convkit.conv2d(x, weight, bias, padding=padding, algorithm=algorithm), expected)
+@pytest.mark.parametrize("kind", ["normal", "relu", "offset"])
+@pytest.mark.parametrize("channels", [16, 40, 64, 200, 512])
+def test_relative_error_beside_direct_sums(channels, kind):
+    x = shapes.random((2, channels, 14, 14), kind="offset" if kind == "offset" else "normal", seed=1)
+    x = x.relu() if kind == "relu" else x
+    weight = shapes.random((32, channels, 3, 3), seed=2)
+    exact = F.conv2d(x.double(), weight.double(), padding=1)
+    winograd, direct = (
+        tolerances.relative_error(convkit.conv2d(x, weight, padding=1, algorithm=algorithm), exact)
         for algorithm in ("winograd", "direct")
-    }
-    assert errors["winograd"] <= LARGEST_RATIO * errors["direct"]
-    assert errors["winograd"] != errors["direct"]
+    )
+    assert winograd <= tolerances.WINOGRAD_TIMES_DIRECT * direct
+    assert winograd != direct
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["nchw", "channels_last"])
@@ -114,6 +112,15 @@ def test_what_is_not_finite_stays_in_its_tiles(value):
     assert winograd.isfinite()[~touched].all()
 
 
+@pytest.mark.parametrize("scale", [1e-39, 1e-20, 1e36])
+def test_weights_far_from_one(scale):
+    """Down to numbers that are not normal, up to where the transforms' own numbers are nearly infinite."""
+    x = shapes.random((1, 32, 12, 12), seed=1)
+    weight = shapes.random((16, 32, 3, 3), seed=2) * scale
+    contract = tolerances.Contract(functools.partial(F.conv2d, padding=1), [x, weight])
+    contract.hold(functools.partial(convkit.conv2d, padding=1, algorithm="winograd"), "winograd")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -128,3 +135,52 @@ def test_refusals(arguments, reason):
     arguments = {"input": torch.zeros(1, 4, 9, 9), "weight": torch.zeros(4, 4, 3, 3)} | arguments
     with pytest.raises(RuntimeError, match=f"conv2d: algorithm='winograd' cannot be used: .*{reason}"):
         convkit.conv2d(**arguments, algorithm="winograd")
+
+
+def chosen(*sizes, **arguments):
+    """What "auto" takes for zeros of these sizes, and why it passed over Winograd."""
+    plan = convkit.explain(convkit.conv2d, *map(torch.zeros, sizes), **arguments).ops[0]
+    return plan.algorithm, plan.passed_over.get("winograd")
+
+
+def test_auto_takes_winograd_where_it_pays():
+    assert chosen((1, 16, 7, 7), (16, 16, 3, 3), padding=1) == ("winograd", None)
+    assert chosen((1, 15, 7, 7), (16, 15, 3, 3), padding=1) == ("direct", "there are fewer than 16 channels")
+    assert chosen((1, 16, 7, 7), (15, 16, 3, 3), padding=1) == ("direct", "there are fewer than 16 channels")
+    algorithm, reason = chosen((1, 16, 8, 9), (16, 16, 3, 3))
+    assert (algorithm, reason) == ("direct", "the output is less than 7 pixels high or wide")
+    for batch in (1, 64):  # the batch has no say: an image gives the same bits in any
+        assert chosen((batch, 16, 9, 9), (16, 16, 3, 3))[0] == "winograd"
+
+
+def test_set_float32_algorithm():
+    sizes = (1, 16, 9, 9), (16, 16, 3, 3)
+    assert convkit.get_float32_algorithm() == "auto"
+    convkit.set_float32_algorithm("direct")
+    try:
+        assert convkit.get_float32_algorithm() == "direct"
+        assert chosen(*sizes) == ("direct", "set_float32_algorithm('direct') is in force")
+        assert chosen(*sizes, algorithm="winograd")[0] == "winograd"
+        x, weight = (shapes.random(size, seed=1).requires_grad_() for size in sizes)
+        plan = convkit.explain(lambda: convkit.conv2d(x, weight).sum().backward())
+        assert {op.algorithm for op in plan.ops if op.algorithm} == {"direct"}
+    finally:
+        convkit.set_float32_algorithm("auto")
+    assert chosen(*sizes)[0] == "winograd"
+
+
+@pytest.mark.parametrize("name", ["winograd", "Direct", ""])
+def test_set_float32_algorithm_names_what_it_takes(name):
+    with pytest.raises(ValueError, match=f"algorithm must be 'auto' or 'direct', but got '{name}'"):
+        convkit.set_float32_algorithm(name)
+    assert convkit.get_float32_algorithm() == "auto"
+
+
+def test_float32_algorithm_by_environment():
+    code = "import convkit; print(convkit.get_float32_algorithm())"
+    for value, expected in (("direct", "direct"), ("auto", "auto"), ("", "auto")):
+        assert python(code, CONVKIT_FLOAT32_ALGORITHM=value).stdout.strip() == expected
+    failed = python(code, CONVKIT_FLOAT32_ALGORITHM="fast")
+    assert failed.stderr.strip().splitlines()[-1] == (
+        "ImportError: convkit: CONVKIT_FLOAT32_ALGORITHM='fast' is neither 'auto' nor 'direct'"
+    )

@@ -14,6 +14,8 @@ import torch
 
 FACTOR = {"direct": 12, "generic": 12, "winograd": 50}  # c, for float32 and float64
 FACTOR_16_BIT = 1  # beside float32's own error
+# The relative L2 error of Winograd may be so many times that of direct sums.
+WINOGRAD_TIMES_DIRECT = 3
 # Direct float32 is also compared with torch in the same dtype.
 TIMES_TORCH, PLUS_EPS = 2, 4
 HALF_TYPES = (torch.bfloat16, torch.float16)
@@ -66,6 +68,11 @@ def assert_close(actual, exact, magnitude, algorithm="direct", what="result"):
     assert actual.shape == exact.shape, f"{what}: size {list(actual.shape)}, expected {list(exact.shape)}"
     error, limit = largest_error(actual, exact), bound(magnitude, actual.dtype, algorithm)
     assert error <= limit, f"{what}: error {error:.3g} is above {limit:.3g} ({algorithm}, {actual.dtype})"
+
+
+def relative_error(actual, exact):
+    """``|actual - exact| / |exact|`` in the L2 norm."""
+    return ((actual.double() - exact).norm() / exact.norm()).item()
 
 
 def assert_not_worse_than_torch(actual, torchs, exact, what="result"):

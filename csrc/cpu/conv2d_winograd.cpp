@@ -12,8 +12,8 @@ namespace {
 // multiplying eight output channels: with so many of each, both are small beside the products.
 constexpr int64_t kTiles = 64;
 constexpr int64_t kOutputChannels = 64;
-// Products that a tile of the matrix product sums in registers.
-constexpr int64_t kInputChannels = 64;
+// Input channels that are transformed before they are multiplied.
+constexpr int64_t kInputChannels = 128;
 // Tiles side by side: their input, 6 rows of 34 pixels, is packed at a time.
 constexpr int64_t kRun = 8;
 

@@ -66,7 +66,7 @@ void accumulate_band(const Conv2dBackwardWeight& conv, const BackwardWeightTask&
   const Conv2dShape& s = conv.shape;
   const Conv2dBackwardWeightBlocking& b = conv.blocking;
   const int64_t columns = round_up(b.oc_chunk, kTileCols), input_row = s.stride_w * b.band_w;
-  GemmTile tile;
+  GemmTile tile{};
   tile.a_row = b.band_h * input_row;
   tile.a_outer = s.stride_h * input_row;
   tile.a_inner = 0;

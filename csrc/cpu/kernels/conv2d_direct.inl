@@ -106,7 +106,7 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
     pack_input(conv, t, ic, ics, band);
     pack_weight(conv, t, ic, ics, panels);
     const bool last = ic + ics == s.group_ic();
-    GemmTile tile;
+    GemmTile tile{};
     tile.a_row = s.stride_w * ics;
     tile.a_outer = s.dilation_h * b.band_w * ics;
     tile.a_inner = s.dilation_w * ics;

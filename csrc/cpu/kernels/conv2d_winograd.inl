@@ -21,6 +21,11 @@
 namespace convkit {
 namespace {
 
+// Products that are summed one after the other before they are added to the rest. With chains of 64 the relative error
+// of 128 channels is 2.8 instead of 2.2 times that of direct sums (3.2 instead of 2.6 after a ReLU), and 256@56 takes
+// 15.2 instead of 15.6 ms.
+constexpr int64_t kWinogradChain = 32;
+
 // B^T d, G w and A^T m for one dimension. Rows of opposite points share their even and odd parts.
 inline void winograd_input(const Vec (&d)[6], Vec (&v)[6]) {
   const Vec even1 = d[4] - 2.25f * d[2], odd1 = d[3] - 2.25f * d[1];
@@ -180,17 +185,22 @@ void conv2d_winograd_forward(const Conv2dWinograd& conv, int64_t task, float* sc
     winograd_transform_weight(conv, oc, ocs, ic, ics, panel, weight);
     GemmTile tile{};
     tile.a_row = round_up(ics, kLanes);
-    tile.outer = tile.inner = 1;
-    tile.run = ics;
+    tile.a_outer = kWinogradChain;
+    tile.inner = 1;
     tile.c_row = round_up(ocs, kTileCols);
     tile.cols = kTileCols;
-    tile.accumulate = ic > 0;
     for (int64_t point = 0; point < kWinogradPoints; ++point) {
-      tile.a = input + point * b.input_floats;
       for (int64_t o = 0; o < ocs; o += kTileCols) {
-        tile.b = weight + point * b.weight_floats + o * ics;
         tile.c = sums + point * b.sum_floats + o;
-        gemm_rows(tile, end - begin);
+        for (int64_t i = 0; i < ics; i += tile.outer * tile.run) {  // whole chains, then the rest
+          tile.a = input + point * b.input_floats + i;
+          tile.b = weight + point * b.weight_floats + o * ics + i * kTileCols;
+          tile.outer = max((ics - i) / kWinogradChain, 1);
+          tile.run = min(kWinogradChain, ics - i);
+          tile.split = tile.outer > 1;
+          tile.accumulate = ic + i > 0;
+          gemm_rows(tile, end - begin);
+        }
       }
     }
   }

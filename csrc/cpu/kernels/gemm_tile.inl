@@ -21,6 +21,7 @@ struct GemmTile {
   const float* a;  // A(row, step) = a[row * a_row + o * a_outer + i * a_inner + k]
   int64_t a_row, a_outer, a_inner;
   int64_t outer, inner, run;  // steps = outer * inner * run
+  bool split;                 // sum each of the outer runs apart: shorter chains of additions round less
   const float* b;             // [steps, kTileCols]
   float* c;                   // [rows, cols]
   int64_t c_row;
@@ -29,6 +30,15 @@ struct GemmTile {
   const float* bias;  // [cols, padded to kTileCols] or null: added last
   bool relu;
 };
+
+// step(vector, row, index in the row) for each vector of a tile.
+template <int Rows, typename Step>
+inline void for_each_vector(Vec (&tile)[Rows][kTileVecs], Step step) {
+#pragma GCC unroll 16
+  for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 4
+    for (int v = 0; v < kTileVecs; ++v) step(tile[row][v], row, v);
+}
 
 // Adds what C holds and the bias, applies ReLU, stores. Each step runs over all registers: one branch a tile, not one a
 // vector.
@@ -41,12 +51,7 @@ inline void finish_tile(Vec (&sum)[Rows][kTileVecs], const GemmTile& tile) {
   if (!full && tile.accumulate)
     for (int row = 0; row < Rows; ++row)
       std::memcpy(partial + row * kTileCols, tile.c + row * tile.c_row, tile.cols * sizeof(float));
-  const auto each = [&](auto step) {
-#pragma GCC unroll 16
-    for (int row = 0; row < Rows; ++row)
-#pragma GCC unroll 4
-      for (int v = 0; v < kTileVecs; ++v) step(sum[row][v], row, v);
-  };
+  const auto each = [&](auto step) { for_each_vector(sum, step); };
   if (tile.accumulate) each([&](Vec& value, int row, int v) { value += load(c + row * c_row + v * kLanes); });
   if (tile.bias) each([&](Vec& value, int, int v) { value += load(tile.bias + v * kLanes); });
   if (tile.relu) each([&](Vec& value, int, int) { value = relu(value); });
@@ -58,7 +63,7 @@ inline void finish_tile(Vec (&sum)[Rows][kTileVecs], const GemmTile& tile) {
 
 template <int Rows>
 void gemm_tile(const GemmTile& tile) {
-  Vec sum[Rows][kTileVecs] = {};
+  Vec sum[Rows][kTileVecs] = {}, total[Rows][kTileVecs];
   const float* b = tile.b;
   const int64_t a_row = tile.a_row;
   for (int64_t o = 0; o < tile.outer; ++o) {
@@ -75,7 +80,13 @@ void gemm_tile(const GemmTile& tile) {
         }
       }
     }
+    if (tile.split)
+      for_each_vector(sum, [&](Vec& value, int row, int v) {
+        total[row][v] = o > 0 ? total[row][v] + value : value;
+        value = Vec{};
+      });
   }
+  if (tile.split) for_each_vector(sum, [&](Vec& value, int row, int v) { value = total[row][v]; });
   finish_tile<Rows>(sum, tile);
 }
 
