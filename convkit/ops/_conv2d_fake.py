@@ -29,10 +29,9 @@ def check_activation(op, activation):
 
 
 def check_algorithm(op, algorithm):
-    if algorithm not in ("auto", "winograd", "direct", "generic"):
-        raise ValueError(
-            f"{op}: algorithm must be one of 'auto', 'winograd', 'direct', 'generic', but got '{algorithm}'"
-        )
+    names = ("auto", "winograd", "depthwise", "direct", "generic")
+    if algorithm not in names:
+        raise ValueError(f"{op}: algorithm must be one of {', '.join(map(repr, names))}, but got '{algorithm}'")
 
 
 def output_channels_last(input, weight):

@@ -3,6 +3,7 @@
 
 #include "cpu/activation.h"
 #include "cpu/conv2d.h"
+#include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/parallel.h"
 #include "cpu/tensor_view.h"
@@ -55,6 +56,8 @@ void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tenso
   const View4d<const float> x = const_view<float>(input), w = const_view<float>(weight);
   if (call.algorithm == Conv2dAlgorithm::kWinograd)
     conv2d_winograd(call.shape, x, w, output, epilogue);
+  else if (call.algorithm == Conv2dAlgorithm::kDepthwise)
+    conv2d_depthwise(call.shape, x, w, epilogue.bias, call.relu, output);
   else
     conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue);
 }

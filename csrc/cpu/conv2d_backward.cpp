@@ -1,5 +1,6 @@
 // The gradients of conv2d on the CPU: conv2d_backward_input, conv2d_backward_weight, conv2d_backward_bias.
 #include "common/conv2d_check.h"
+#include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_direct.h"
 #include "cpu/conv2d_select.h"
 #include "cpu/conv2d_tasks.h"
@@ -26,13 +27,11 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
-  if (chosen == Conv2dAlgorithm::kWinograd) {
-    conv2d_winograd_backward_input(s, const_view<float>(grad_output), const_view<float>(weight),
-                                   view<float>(grad_input));
-    return grad_input;
-  }
-  if (chosen == Conv2dAlgorithm::kDirect) {
-    conv2d_direct_backward_input(s, const_view<float>(grad_output), const_view<float>(weight), view<float>(grad_input));
+  if (chosen != Conv2dAlgorithm::kGeneric) {
+    const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_input
+                          : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_input
+                                                                  : conv2d_direct_backward_input;
+    backward(s, const_view<float>(grad_output), const_view<float>(weight), view<float>(grad_input));
     return grad_input;
   }
   dispatch_floating(kOp, dtype, [&](auto zero) {
@@ -56,9 +55,10 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardWeight, s, dtype}, algorithm);
   const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
   if (grad_weight.numel() == 0) return grad_weight;
-  if (chosen == Conv2dAlgorithm::kDirect) {
-    conv2d_direct_backward_weight(s, const_view<float>(input), const_view<float>(grad_output),
-                                  view<float>(grad_weight));
+  if (chosen != Conv2dAlgorithm::kGeneric) {
+    const auto backward =
+        chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_weight : conv2d_direct_backward_weight;
+    backward(s, const_view<float>(input), const_view<float>(grad_output), view<float>(grad_weight));
     return grad_weight;
   }
   dispatch_floating(kOp, dtype, [&](auto zero) {

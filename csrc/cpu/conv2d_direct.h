@@ -16,9 +16,6 @@ struct Conv2dEpilogue {
 void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
                    int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue);
 
-// The convolution over grad_output that conv2d_direct_backward_input runs for the phase with the most taps.
-Conv2dShape largest_phase(const Conv2dShape& shape);
-
 // `shape` and the views are those of the forward convolution; writes every element of grad_input.
 void conv2d_direct_backward_input(const Conv2dShape& shape, const View4d<const float>& grad_output,
                                   const View4d<const float>& weight, const View4d<float>& grad_input);

@@ -1,6 +1,8 @@
 #include "cpu/conv2d_plan.h"
 
 #include "cpu/conv2d_blocking.h"
+#include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_select.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/isa.h"
@@ -49,6 +51,17 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
     plan.packed_bytes = kWinogradPoints * conv.blocking.weight_floats * 4;
+    return plan;
+  }
+  if (chosen == Conv2dAlgorithm::kDepthwise) {
+    const Conv2dDepthwiseKernels& kernel = kernels().conv2d_depthwise;
+    const Conv2dShape run = turned ? largest_phase(s) : s;
+    const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(run, kernel, problem.direction, false);
+    plan.tile_rows = kernel.tile_pixels, plan.tile_cols = kernel.tile_cols;
+    plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
+                     ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
+                     : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, false}.tasks();
+    plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;

@@ -2,6 +2,8 @@
 
 #include "common/int_math.h"
 #include "cpu/conv2d_blocking.h"
+#include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/float32_algorithm.h"
 #include "cpu/isa.h"
@@ -10,7 +12,6 @@
 namespace convkit {
 namespace {
 
-// The smallest band of input that a task could pack must be far below any overflow before its size is computed.
 constexpr int64_t kLargestExtent = int64_t{1} << 20;
 
 std::string refuse_winograd(const Conv2dProblem& problem) {
@@ -39,20 +40,38 @@ std::string avoid_winograd(const Conv2dShape& s) {
   return "";
 }
 
+// The smallest band of input that a task could pack must be far below any overflow before its size is computed.
+std::string refuse_extent(const Conv2dShape& s) {
+  const int64_t window_h = (s.kh - 1) * s.dilation_h + 1, window_w = (s.kw - 1) * s.dilation_w + 1;
+  const bool fits = max(max(window_h, window_w), max(s.stride_h, s.stride_w)) <= kLargestExtent;
+  return fits ? "" : "its window or stride is too large to pack";
+}
+
+std::string refuse_bytes(int64_t bytes) {
+  return bytes <= kWorkspaceLimit ? "" : concat("a task would need ", bytes, " bytes of workspace");
+}
+
+std::string refuse_depthwise(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
+  if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
+  const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
+  return refuse_bytes(
+      conv2d_depthwise_blocking(run, kernels().conv2d_depthwise, problem.direction, false).scratch_bytes());
+}
+
 std::string refuse_direct(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
   if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
   if (s.ic == 0) return "there are no input channels to sum over";
-  const int64_t window_h = (s.kh - 1) * s.dilation_h + 1, window_w = (s.kw - 1) * s.dilation_w + 1;
-  if (max(max(window_h, window_w), max(s.stride_h, s.stride_w)) > kLargestExtent)
-    return "its window or stride is too large to pack";
+  if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
   const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
   const int64_t bytes = problem.direction == Conv2dDirection::kBackwardWeight
                             ? conv2d_backward_weight_blocking(s, kernel).scratch_bytes()
                             : conv2d_blocking(run, kernel, Conv2dSums::kScratch).scratch_bytes();
-  if (bytes > kWorkspaceLimit) return concat("a task would need ", bytes, " bytes of workspace");
-  return "";
+  return refuse_bytes(bytes);
 }
 
 }  // namespace
@@ -60,6 +79,7 @@ std::string refuse_direct(const Conv2dProblem& problem) {
 std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem) {
   return {
       {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd(problem), avoid_winograd(problem.shape)},
+      {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise(problem), ""},
       {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem), ""},
       {Conv2dAlgorithm::kGeneric, "generic", "", ""},
   };

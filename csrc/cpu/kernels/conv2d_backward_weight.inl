@@ -23,27 +23,20 @@ struct PixelBand {
   int64_t n, row, rows, col, cols;
 };
 
-// -> x [ics, band_h, stride_w, band_w]: input column j is at phase j % stride_w, position j / stride_w.
+// -> x [ics, band_h, stride_w, band_w]
 void pack_input_phases(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const PixelBand& band, float* x) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBackwardWeightBlocking& b = conv.blocking;
-  const int64_t h0 = band.row * s.stride_h - s.pad_top, w0 = band.col * s.stride_w - s.pad_left;
-  const int64_t rows = (band.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
-  const int64_t channel = b.band_h * s.stride_w * b.band_w;
   const View4d<const float>& v = conv.input;
-  const float* source = v.data + band.n * v.n + (t.group * s.group_ic() + t.ic) * v.c;
-  fill_zero(x, t.ics * channel);
-  const Range h = inside(h0, rows, s.ih);
-  for (int64_t i = h.begin; i < h.end; ++i) {
-    for (int64_t phase = 0; phase < s.stride_w; ++phase) {
-      // Positions p with 0 <= w0 + phase + p * stride_w < iw.
-      const int64_t first = w0 + phase, begin = first < 0 ? ceil_div(-first, s.stride_w) : 0;
-      const int64_t end = clamp(ceil_div(s.iw - first, s.stride_w), begin, b.band_w);
-      if (begin >= end) continue;
-      strided_copy(source + (h0 + i) * v.h + (first + begin * s.stride_w) * v.w, v.c, s.stride_w * v.w,
-                   x + (i * s.stride_w + phase) * b.band_w + begin, channel, t.ics, end - begin);
-    }
-  }
+  const int64_t rows = (band.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
+  const PhasedBand phased{{band.row * s.stride_h - s.pad_top, rows, s.ih},
+                          band.col * s.stride_w - s.pad_left,
+                          s.iw,
+                          s.stride_w,
+                          b.band_w,
+                          b.band_h * s.stride_w * b.band_w};
+  fill_zero(x, t.ics * phased.channel);
+  pack_phases(v, v.data + band.n * v.n + (t.group * s.group_ic() + t.ic) * v.c, phased, t.ics, x);
 }
 
 // -> dy [oc tile, rows, cols, kTileCols]; columns beyond the last output channel are zero.

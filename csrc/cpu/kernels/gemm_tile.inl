@@ -63,7 +63,7 @@ inline void finish_tile(Vec (&sum)[Rows][kTileVecs], const GemmTile& tile) {
 
 template <int Rows>
 void gemm_tile(const GemmTile& tile) {
-  Vec sum[Rows][kTileVecs] = {}, total[Rows][kTileVecs];
+  Vec sum[Rows][kTileVecs] = {}, total[Rows][kTileVecs] = {};
   const float* b = tile.b;
   const int64_t a_row = tile.a_row;
   for (int64_t o = 0; o < tile.outer; ++o) {
@@ -82,7 +82,7 @@ void gemm_tile(const GemmTile& tile) {
     }
     if (tile.split)
       for_each_vector(sum, [&](Vec& value, int row, int v) {
-        total[row][v] = o > 0 ? total[row][v] + value : value;
+        total[row][v] += value;
         value = Vec{};
       });
   }

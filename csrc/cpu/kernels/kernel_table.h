@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/kernels/conv2d_depthwise.h"
 #include "cpu/kernels/conv2d_direct.h"
 #include "cpu/kernels/conv2d_winograd.h"
 #include "cpu/kernels/limits.h"
@@ -23,6 +24,7 @@ struct KernelTable {
   ReluKernels relu;
   Conv2dDirectKernels conv2d_direct;
   Conv2dWinogradKernels conv2d_winograd;
+  Conv2dDepthwiseKernels conv2d_depthwise;
   LinearKernels linear;
   MaxPool2dKernels max_pool2d;
   LimitKernels limits;

@@ -110,6 +110,31 @@ void pack_band(const View4d<const float>& x, const float* image, Extent h, Exten
   }
 }
 
+// A band of an image with its columns sorted by stride phase: column j of the band, which is column w_start + j of the
+// image, is at phase j % stride_w, position j / stride_w. What a tap meets is then contiguous for every stride.
+struct PhasedBand {
+  Extent h;
+  int64_t w_start, w_size;
+  int64_t stride_w, band_w;  // band_w positions of each phase
+  int64_t channel;           // stride of a channel of the band
+};
+
+// -> band [channels, h.count, stride_w, band_w] of the first `channels` at `image`, what lies beyond the image is
+// not written.
+void pack_phases(const View4d<const float>& x, const float* image, const PhasedBand& b, int64_t channels, float* band) {
+  const Range rows = inside(b.h.start, b.h.count, b.h.size);
+  for (int64_t i = rows.begin; i < rows.end; ++i) {
+    for (int64_t phase = 0; phase < b.stride_w; ++phase) {
+      // Positions p with 0 <= w_start + phase + p * stride_w < w_size.
+      const int64_t first = b.w_start + phase, begin = first < 0 ? ceil_div(-first, b.stride_w) : 0;
+      const int64_t end = clamp(ceil_div(b.w_size - first, b.stride_w), begin, b.band_w);
+      if (begin >= end) continue;
+      strided_copy(image + (b.h.start + i) * x.h + (first + begin * b.stride_w) * x.w, x.c, b.stride_w * x.w,
+                   band + (i * b.stride_w + phase) * b.band_w + begin, b.channel, channels, end - begin);
+    }
+  }
+}
+
 // Pixels [rows, cols, channels] of strides `row` and `pixel` -> the block of an output, in the strides of `y`, that
 // begins at `origin`.
 void store_pixels(const float* pixels, int64_t row, int64_t pixel, const View4d<float>& y, float* origin, int64_t rows,

@@ -1,0 +1,25 @@
+// Runs a depthwise convolution, one with as many groups as input and output channels, task by task; float32.
+#pragma once
+
+#include "cpu/conv2d_select.h"
+#include "cpu/kernels/conv2d_depthwise.h"
+
+namespace convkit {
+
+// `channels_last`: whether input and output are, with whole vectors of channels.
+Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& shape, const Conv2dDepthwiseKernels& kernels,
+                                                  Conv2dDirection direction, bool channels_last);
+
+// output = epilogue(convolution of input with weight [channels, 1, kh, kw]); `bias` [channels] or null, contiguous.
+void conv2d_depthwise(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
+                      const float* bias, bool relu, const View4d<float>& output);
+
+// `shape` and the views are those of the forward convolution; writes every element of grad_input.
+void conv2d_depthwise_backward_input(const Conv2dShape& shape, const View4d<const float>& grad_output,
+                                     const View4d<const float>& weight, const View4d<float>& grad_input);
+
+// grad_weight must be dense: `numel` floats in some order, which `strides` describe.
+void conv2d_depthwise_backward_weight(const Conv2dShape& shape, const View4d<const float>& input,
+                                      const View4d<const float>& grad_output, const View4d<float>& grad_weight);
+
+}  // namespace convkit

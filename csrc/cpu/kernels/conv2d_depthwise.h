@@ -1,0 +1,54 @@
+// The depthwise convolution between op and kernel: what a call is cut into. See conv2d_depthwise.inl for the loops.
+#pragma once
+
+#include "common/conv2d_shape.h"
+
+namespace convkit {
+
+// How one call is cut: into tasks over images, bands of output rows and chunks of channels. A function of shape and
+// vector width (csrc/cpu/conv2d_depthwise.cpp).
+struct Conv2dDepthwiseBlocking {
+  bool channels_last;  // the kernel with channels in the lanes
+  int64_t channels, channel_chunks;
+  int64_t rows, row_bands;
+  int64_t row;             // output columns, rounded up to whole vectors
+  int64_t band_h, band_w;  // input rows, and columns of one stride phase, that a band of rows reads
+  int64_t splits;          // of backward_weight: the images are dealt to this many tasks, whose sums are added in order
+  // Scratch: one channel's input band, its band of the gradient or row of the output, the weights or sums of a chunk,
+  // and where each tap lies in the input band.
+  int64_t plane_floats, row_floats, weight_floats, offset_floats;
+
+  int64_t scratch_bytes() const { return (plane_floats + row_floats + weight_floats + offset_floats) * 4; }
+};
+
+struct Conv2dDepthwise {
+  Conv2dShape shape;
+  Conv2dDepthwiseBlocking blocking;
+  View4d<const float> input;
+  View4d<const float> weight;
+  const float* bias;  // [oc] or null
+  View4d<float> output;
+  bool relu;
+
+  int64_t tasks() const { return shape.n * blocking.row_bands * blocking.channel_chunks; }
+};
+
+struct Conv2dDepthwiseBackwardWeight {
+  Conv2dShape shape;
+  Conv2dDepthwiseBlocking blocking;
+  View4d<const float> input;
+  View4d<const float> grad_output;
+  View4d<float> grad_weight;  // of the first split
+  int64_t split_stride;       // from one split's sums to the next's
+
+  int64_t tasks() const { return blocking.splits * blocking.channel_chunks; }
+};
+
+struct Conv2dDepthwiseKernels {
+  int lanes;
+  int tile_pixels, tile_cols;  // of channels_last
+  void (*forward)(const Conv2dDepthwise& conv, int64_t task, float* scratch);
+  void (*backward_weight)(const Conv2dDepthwiseBackwardWeight& conv, int64_t task, float* scratch);
+};
+
+}  // namespace convkit

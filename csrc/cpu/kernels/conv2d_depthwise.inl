@@ -1,0 +1,419 @@
+// Depthwise convolution: every channel has a window of its own, so there is nothing to sum over but its taps, and the
+// work is as much loading as multiplying.
+//
+// channels_last puts channels in the lanes and reads the input where it lies. Any other layout goes channel by channel:
+// the band of a plane is packed with its columns sorted by stride phase, so that the pixels that a tap meets are
+// contiguous, and output columns are in the lanes. Both add up the taps in row-major order, then the bias.
+#pragma once
+
+#include "cpu/kernels/conv2d_depthwise.h"
+#include "cpu/kernels/pack.inl"
+
+namespace convkit {
+namespace {
+
+constexpr int kDepthwisePixels = 6;  // of a register tile
+constexpr int kDepthwiseTaps = 9;    // whose gradients are summed in registers together: those of a 3x3 window
+
+// The taps [begin, end) of one dimension that meet the image from output position `out` on.
+Range taps_inside(int64_t out, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel, int64_t size) {
+  const int64_t first = out * stride - pad;
+  const int64_t begin = clamp(ceil_div(max(-first, 0), dilation), 0, kernel);
+  return {begin, clamp(ceil_div(max(size - first, 0), dilation), begin, kernel)};
+}
+
+// The output positions [begin, end) of `count` at which one tap meets the image.
+Range outputs_inside(int64_t tap_offset, int64_t stride, int64_t size, int64_t count) {
+  const int64_t begin = clamp(ceil_div(max(-tap_offset, 0), stride), 0, count);
+  return {begin, clamp(ceil_div(max(size - tap_offset, 0), stride), begin, count)};
+}
+
+// ---- channels_last
+
+// Neighbouring pixels of an output row and the taps that all of them have.
+struct DepthwisePixels {
+  const float* input;        // under the first tap of the window, for the first pixel
+  int64_t input_h, input_w;  // strides of a tap
+  int64_t pixel;             // stride of an output pixel in the input
+  Range taps_h, taps_w;
+  const float* weight;  // [kh, kw, channels]
+  int64_t kw, channels;
+  const float* bias;  // or null
+  bool relu;
+  float* output;
+  int64_t output_pixel;
+};
+
+template <int Pixels>
+inline void finish_pixels(const DepthwisePixels& p, int64_t c, Vec (&sum)[Pixels]) {
+  const Vec bias = p.bias ? load(p.bias + c) : Vec{};
+#pragma GCC unroll 6
+  for (int pixel = 0; pixel < Pixels; ++pixel) {
+    const Vec value = sum[pixel] + bias;
+    store(p.output + pixel * p.output_pixel + c, p.relu ? relu(value) : value);
+  }
+}
+
+// Any taps.
+template <int Pixels>
+void depthwise_pixels(const DepthwisePixels& pixels) {
+  const DepthwisePixels p = pixels;
+  for (int64_t c = 0; c < p.channels; c += kLanes) {
+    Vec sum[Pixels] = {};
+    for (int64_t i = p.taps_h.begin; i < p.taps_h.end; ++i) {
+      for (int64_t j = p.taps_w.begin; j < p.taps_w.end; ++j) {
+        const float* x = p.input + i * p.input_h + j * p.input_w + c;
+        const Vec weight = load(p.weight + (i * p.kw + j) * p.channels + c);
+#pragma GCC unroll 6
+        for (int pixel = 0; pixel < Pixels; ++pixel) sum[pixel] += load(x + pixel * p.pixel) * weight;
+      }
+    }
+    finish_pixels(p, c, sum);
+  }
+}
+
+// Rows of three neighbouring taps, Stride apart: each vector of the input is loaded once.
+template <int Stride, int Pixels>
+void depthwise_pixels_3(const DepthwisePixels& pixels) {
+  const DepthwisePixels p = pixels;  // a copy, which no store can change: its members stay in registers
+  for (int64_t c = 0; c < p.channels; c += kLanes) {
+    Vec sum[Pixels] = {};
+    for (int64_t i = p.taps_h.begin; i < p.taps_h.end; ++i) {
+      const float* x = p.input + i * p.input_h + c;
+      const float* w = p.weight + i * 3 * p.channels + c;
+      const Vec weight[3] = {load(w), load(w + p.channels), load(w + 2 * p.channels)};
+#pragma GCC unroll 16
+      for (int col = 0; col < (Pixels - 1) * Stride + 3; ++col) {
+        const Vec value = load(x + col * p.input_w);
+#pragma GCC unroll 6
+        for (int pixel = 0; pixel < Pixels; ++pixel) {
+          const int tap = col - pixel * Stride;
+          if (tap >= 0 && tap < 3) sum[pixel] += value * weight[tap];
+        }
+      }
+    }
+    finish_pixels(p, c, sum);
+  }
+}
+
+typedef void DepthwisePixelsFunction(const DepthwisePixels&);
+
+// One for each number of pixels, up to kDepthwisePixels.
+constexpr DepthwisePixelsFunction* kDepthwisePixels3[2][kDepthwisePixels] = {
+    {depthwise_pixels_3<1, 1>, depthwise_pixels_3<1, 2>, depthwise_pixels_3<1, 3>, depthwise_pixels_3<1, 4>,
+     depthwise_pixels_3<1, 5>, depthwise_pixels_3<1, 6>},
+    {depthwise_pixels_3<2, 1>, depthwise_pixels_3<2, 2>, depthwise_pixels_3<2, 3>, depthwise_pixels_3<2, 4>,
+     depthwise_pixels_3<2, 5>, depthwise_pixels_3<2, 6>}};
+constexpr DepthwisePixelsFunction* kDepthwisePixelsAny[kDepthwisePixels] = {depthwise_pixels<1>, depthwise_pixels<2>,
+                                                                            depthwise_pixels<3>, depthwise_pixels<4>,
+                                                                            depthwise_pixels<5>, depthwise_pixels<6>};
+
+// Calls for pixels of the next row: the tiles of a row read and write at too many places for the hardware to follow.
+// (Always inlined: gcc takes a function that only prefetches for one without effect, and drops it.)
+template <bool Write>
+[[gnu::always_inline]] inline void prefetch_pixels(const float* p, int64_t pixel, int64_t pixels, int64_t channels) {
+  constexpr int64_t kCacheLine = 16;  // floats
+  for (int64_t i = 0; i < pixels; ++i)
+    for (int64_t c = 0; c < channels; c += kCacheLine) __builtin_prefetch(p + i * pixel + c, Write, 2);
+}
+
+struct DepthwiseTask {
+  int64_t n, row, rows, channel, channels;
+};
+
+void depthwise_channels_last(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* weight) {
+  const Conv2dShape& s = conv.shape;
+  const View4d<const float>&x = conv.input, &w = conv.weight;
+  const View4d<float>& y = conv.output;
+  for (int64_t tap = 0; tap < s.kh * s.kw; ++tap)
+    strided_copy(w.data + t.channel * w.n + tap / s.kw * w.h + tap % s.kw * w.w, 0, w.n, weight + tap * t.channels, 0,
+                 1, t.channels);
+  const bool three = s.kw == 3 && s.dilation_w == 1 && s.stride_w <= 2;
+  constexpr int64_t kInCache = 1 << 17;  // floats; prefetching what is in L2 costs 10 %
+  const bool large = s.ih * x.h + s.oh * y.h > kInCache;
+  const auto& functions = three ? kDepthwisePixels3[s.stride_w - 1] : kDepthwisePixelsAny;
+  // Columns at which every tap meets the image.
+  const Range first = outputs_inside(-s.pad_left, s.stride_w, s.iw, s.ow);
+  const Range last = outputs_inside((s.kw - 1) * s.dilation_w - s.pad_left, s.stride_w, s.iw, s.ow);
+  for (int64_t row = t.row; row < t.row + t.rows; ++row) {
+    DepthwisePixels p;
+    p.input_h = s.dilation_h * x.h, p.input_w = s.dilation_w * x.w, p.pixel = s.stride_w * x.w;
+    p.taps_h = taps_inside(row, s.stride_h, s.pad_top, s.dilation_h, s.kh, s.ih);
+    p.weight = weight, p.kw = s.kw, p.channels = t.channels;
+    p.bias = conv.bias ? conv.bias + t.channel : nullptr;
+    p.relu = conv.relu;
+    p.output_pixel = y.w;
+    const float* input = x.data + t.n * x.n + (row * s.stride_h - s.pad_top) * x.h - s.pad_left * x.w + t.channel;
+    float* output = y.data + t.n * y.n + row * y.h + t.channel;
+    const int64_t next_row = (row + 1) * s.stride_h - s.pad_top + (s.kh - 1) * s.dilation_h;
+    const bool prefetch = large && next_row >= 0 && next_row < s.ih && row + 1 < s.oh;
+    const float* next = x.data + t.n * x.n + next_row * x.h - s.pad_left * x.w + t.channel;
+    for (int64_t col = 0; col < s.ow;) {
+      const bool inside = col >= first.begin && col < last.end;
+      const int64_t pixels = inside ? min(kDepthwisePixels, last.end - col) : 1;
+      p.input = input + col * p.pixel;
+      p.output = output + col * y.w;
+      p.taps_w = inside ? Range{0, s.kw} : taps_inside(col, s.stride_w, s.pad_left, s.dilation_w, s.kw, s.iw);
+      if (prefetch && inside) {
+        prefetch_pixels<false>(next + col * p.pixel, x.w, pixels * s.stride_w, t.channels);
+        prefetch_pixels<true>(p.output + y.h, y.w, pixels, t.channels);
+      }
+      (inside ? functions : kDepthwisePixelsAny)[pixels - 1](p);
+      col += pixels;
+    }
+  }
+}
+
+// ---- planes
+
+// Where tap [kh, kw] lies in a packed band, from the place of an output pixel on.
+void depthwise_offsets(const Conv2dShape& s, const Conv2dDepthwiseBlocking& b, int64_t* offsets) {
+  for (int64_t i = 0; i < s.kh; ++i)
+    for (int64_t j = 0; j < s.kw; ++j) {
+      const int64_t col = j * s.dilation_w;
+      *offsets++ = (i * s.dilation_h * s.stride_w + col % s.stride_w) * b.band_w + col / s.stride_w;
+    }
+}
+
+// The planes of all channels have their zeros in the same places: they are written once for all.
+struct DepthwisePlane {
+  PhasedBand band;
+  float* data;
+
+  DepthwisePlane(const Conv2dShape& s, const Conv2dDepthwiseBlocking& b, int64_t row, int64_t rows, float* data)
+      : data(data) {
+    const int64_t band_h = (rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
+    const int64_t floats = band_h * s.stride_w * b.band_w;
+    band = {{row * s.stride_h - s.pad_top, band_h, s.ih}, -s.pad_left, s.iw, s.stride_w, b.band_w, floats};
+    fill_zero(data, floats);
+  }
+  // -> [band_h, stride_w, band_w]
+  void pack(const View4d<const float>& x, int64_t n, int64_t channel) const {
+    pack_phases(x, x.data + n * x.n + channel * x.c, band, 1, data);
+  }
+};
+
+// Output columns [0, columns) of one row, Vecs vectors at a time; Taps of them, or any number if it is 0.
+template <int Taps, int Vecs>
+inline int64_t depthwise_columns(const float* plane, const float* weight, const int64_t* offsets, int64_t taps,
+                                 float bias, bool with_relu, int64_t col, int64_t columns, float* row) {
+  for (; col + Vecs * kLanes <= columns; col += Vecs * kLanes) {
+    Vec sum[Vecs] = {};
+#pragma GCC unroll 9
+    for (int64_t tap = 0; tap < (Taps ? Taps : taps); ++tap) {
+      const Vec w = broadcast(weight[tap]);
+#pragma GCC unroll 4
+      for (int v = 0; v < Vecs; ++v) sum[v] += load(plane + offsets[tap] + col + v * kLanes) * w;
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < Vecs; ++v) {
+      const Vec value = sum[v] + broadcast(bias);
+      store(row + col + v * kLanes, with_relu ? relu(value) : value);
+    }
+  }
+  return col;
+}
+
+template <int Taps>
+void depthwise_row(const float* plane, const float* weight, const int64_t* offsets, int64_t taps, float bias,
+                   bool with_relu, int64_t columns, float* row) {
+  const int64_t col = depthwise_columns<Taps, 4>(plane, weight, offsets, taps, bias, with_relu, 0, columns, row);
+  depthwise_columns<Taps, 1>(plane, weight, offsets, taps, bias, with_relu, col, columns, row);
+}
+
+void depthwise_planes(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* scratch) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dDepthwiseBlocking& b = conv.blocking;
+  const View4d<const float>& w = conv.weight;
+  const View4d<float>& y = conv.output;
+  const int64_t taps = s.kh * s.kw;
+  float *row = scratch + b.plane_floats, *weight = row + b.row_floats;
+  int64_t* offsets = reinterpret_cast<int64_t*>(weight + b.weight_floats);
+  depthwise_offsets(s, b, offsets);
+  const auto compute = taps == 9 ? depthwise_row<9> : depthwise_row<0>;
+  const DepthwisePlane plane(s, b, t.row, t.rows, scratch);
+  for (int64_t c = t.channel; c < t.channel + t.channels; ++c) {
+    plane.pack(conv.input, t.n, c);
+    for (int64_t tap = 0; tap < taps; ++tap) weight[tap] = w.data[c * w.n + tap / s.kw * w.h + tap % s.kw * w.w];
+    for (int64_t r = 0; r < t.rows; ++r) {
+      float* output = y.data + t.n * y.n + c * y.c + (t.row + r) * y.h;
+      const bool in_place = y.w == 1 && s.ow == b.row;
+      compute(plane.data + r * s.stride_h * s.stride_w * b.band_w, weight, offsets, taps, conv.bias ? conv.bias[c] : 0,
+              conv.relu, b.row, in_place ? output : row);
+      if (!in_place)
+        for (int64_t i = 0; i < s.ow; ++i) output[i * y.w] = row[i];
+    }
+  }
+}
+
+void conv2d_depthwise_forward(const Conv2dDepthwise& conv, int64_t task, float* scratch) {
+  const Conv2dDepthwiseBlocking& b = conv.blocking;
+  DepthwiseTask t;
+  t.channel = task % b.channel_chunks * b.channels;
+  task /= b.channel_chunks;
+  t.row = task % b.row_bands * b.rows;
+  t.n = task / b.row_bands;
+  t.rows = min(b.rows, conv.shape.oh - t.row);
+  t.channels = min(b.channels, conv.shape.oc - t.channel);
+  if (b.channels_last)
+    depthwise_channels_last(conv, t, scratch);
+  else
+    depthwise_planes(conv, t, scratch);
+}
+
+// ---- gradient of the weight
+
+// The products of a part of an output row with the input under some neighbouring taps; channels in the lanes.
+struct DepthwiseWeightColumns {
+  const float* input;  // under the first tap, for output column 0
+  int64_t tap, pixel;  // strides of a tap and of an output pixel
+  const float* grad;
+  int64_t grad_pixel;
+  int64_t channels;
+};
+
+// sums [Taps, channels] += the products of `cols`.
+template <int Taps, int Vecs>
+inline void add_columns(const DepthwiseWeightColumns& p, int64_t c, Range cols, float* sums) {
+  Vec sum[Taps][Vecs] = {};
+  const float* x = p.input + cols.begin * p.pixel + c;
+  const float* g = p.grad + cols.begin * p.grad_pixel + c;
+  for (int64_t col = cols.begin; col < cols.end; ++col, x += p.pixel, g += p.grad_pixel) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vecs; ++v) {
+      const Vec grad = load(g + v * kLanes);
+#pragma GCC unroll 4
+      for (int tap = 0; tap < Taps; ++tap) sum[tap][v] += load(x + tap * p.tap + v * kLanes) * grad;
+    }
+  }
+#pragma GCC unroll 4
+  for (int tap = 0; tap < Taps; ++tap)
+#pragma GCC unroll 4
+    for (int v = 0; v < Vecs; ++v) {
+      float* total = sums + tap * p.channels + c + v * kLanes;
+      store(total, load(total) + sum[tap][v]);
+    }
+}
+
+template <int Taps>
+void depthwise_weight_columns(const DepthwiseWeightColumns& p, Range cols, float* sums) {
+  if (cols.begin >= cols.end) return;
+  int64_t c = 0;
+  for (; c + 2 * kLanes <= p.channels; c += 2 * kLanes) add_columns<Taps, 2>(p, c, cols, sums);
+  if (c < p.channels) add_columns<Taps, 1>(p, c, cols, sums);
+}
+
+// sums [kh, kw, channels] += the products of one output row. Three taps at a time share the columns that all of them
+// have.
+void depthwise_weight_row(const Conv2dDepthwiseBackwardWeight& conv, int64_t n, int64_t row, int64_t channel,
+                          int64_t channels, float* sums) {
+  const Conv2dShape& s = conv.shape;
+  const View4d<const float>&x = conv.input, &g = conv.grad_output;
+  const Range taps_h = taps_inside(row, s.stride_h, s.pad_top, s.dilation_h, s.kh, s.ih);
+  DepthwiseWeightColumns p;
+  p.tap = s.dilation_w * x.w, p.pixel = s.stride_w * x.w;
+  p.grad = g.data + n * g.n + row * g.h + channel;
+  p.grad_pixel = g.w;
+  p.channels = channels;
+  const auto columns = [&](int64_t j) { return outputs_inside(j * s.dilation_w - s.pad_left, s.stride_w, s.iw, s.ow); };
+  for (int64_t i = taps_h.begin; i < taps_h.end; ++i) {
+    const float* input =
+        x.data + n * x.n + (row * s.stride_h - s.pad_top + i * s.dilation_h) * x.h - s.pad_left * x.w + channel;
+    for (int64_t j = 0; j < s.kw;) {
+      const int64_t taps = s.kw - j >= 3 ? 3 : 1;
+      const Range shared{columns(j).begin, max(columns(j + taps - 1).end, columns(j).begin)};
+      p.input = input + j * p.tap;
+      float* sum = sums + (i * s.kw + j) * channels;
+      taps == 3 ? depthwise_weight_columns<3>(p, shared, sum) : depthwise_weight_columns<1>(p, shared, sum);
+      for (int64_t tap = 0; tap < taps; ++tap, ++j, p.input += p.tap, sum += channels) {
+        const Range own = columns(j);
+        depthwise_weight_columns<1>(p, {own.begin, min(own.end, shared.begin)}, sum);
+        depthwise_weight_columns<1>(p, {max(own.begin, shared.end), own.end}, sum);
+      }
+    }
+  }
+}
+
+inline float sum_lanes(Vec v) {
+  float total = 0;
+  for (int lane = 0; lane < kLanes; ++lane) total += v[lane];
+  return total;
+}
+
+// sums[tap] += the products of a packed band; columns in the lanes. In the last vector of a row the gradient is zero
+// beyond the output, and what it would meet is taken for zero too: it may be Inf or NaN.
+template <int Taps>
+void depthwise_weight_taps(const float* plane, int64_t plane_row, const float* grad, int64_t rows, int64_t cols,
+                           const int64_t* offsets, float* sums) {
+  Vec sum[Taps] = {};
+  const int64_t row = round_up(cols, kLanes);
+  IntVec exists;
+  for (int lane = 0; lane < kLanes; ++lane) exists[lane] = row - kLanes + lane < cols ? -1 : 0;
+  for (int64_t r = 0; r < rows; ++r, plane += plane_row, grad += row) {
+    for (int64_t col = 0; col + kLanes < row; col += kLanes) {
+      const Vec g = load(grad + col);
+#pragma GCC unroll 9
+      for (int tap = 0; tap < Taps; ++tap) sum[tap] += load(plane + offsets[tap] + col) * g;
+    }
+    const Vec g = load(grad + row - kLanes);
+#pragma GCC unroll 9
+    for (int tap = 0; tap < Taps; ++tap) sum[tap] += (exists ? load(plane + offsets[tap] + row - kLanes) : Vec{}) * g;
+  }
+  for (int tap = 0; tap < Taps; ++tap) sums[tap] += sum_lanes(sum[tap]);
+}
+
+// sums [channels, kh, kw] += the products of one image, a band after the other.
+void depthwise_weight_planes(const Conv2dDepthwiseBackwardWeight& conv, int64_t n, int64_t channel, int64_t channels,
+                             float* scratch, const int64_t* offsets, float* sums) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dDepthwiseBlocking& b = conv.blocking;
+  const View4d<const float>& g = conv.grad_output;
+  const int64_t taps = s.kh * s.kw, plane_row = s.stride_h * s.stride_w * b.band_w;
+  float* grad = scratch + b.plane_floats;
+  for (int64_t row = 0; row < s.oh; row += b.rows) {
+    const int64_t rows = min(b.rows, s.oh - row);
+    const DepthwisePlane plane(s, b, row, rows, scratch);
+    fill_zero(grad, rows * b.row);
+    for (int64_t c = 0; c < channels; ++c) {
+      plane.pack(conv.input, n, channel + c);
+      const float* source = g.data + n * g.n + (channel + c) * g.c;
+      pack_phases(g, source, {{row, rows, s.oh}, 0, s.ow, 1, b.row, rows * b.row}, 1, grad);
+      int64_t tap = 0;
+      for (float* sum = sums + c * taps; tap < taps;) {
+        const int64_t together = taps - tap >= kDepthwiseTaps ? kDepthwiseTaps : 1;
+        const auto add = together == 1 ? depthwise_weight_taps<1> : depthwise_weight_taps<kDepthwiseTaps>;
+        add(plane.data, plane_row, grad, rows, s.ow, offsets + tap, sum + tap);
+        tap += together;
+      }
+    }
+  }
+}
+
+void conv2d_depthwise_backward_weight(const Conv2dDepthwiseBackwardWeight& conv, int64_t task, float* scratch) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dDepthwiseBlocking& b = conv.blocking;
+  const int64_t channel = task % b.channel_chunks * b.channels, channels = min(b.channels, s.oc - channel);
+  const int64_t split = task / b.channel_chunks, taps = s.kh * s.kw;
+  float* total = scratch + b.plane_floats + b.row_floats;
+  float* sums = total + taps * channels;  // of one image
+  int64_t* offsets = reinterpret_cast<int64_t*>(total + b.weight_floats);
+  depthwise_offsets(s, b, offsets);
+  fill_zero(total, taps * channels);
+  for (int64_t n = split; n < s.n; n += b.splits) {
+    fill_zero(sums, taps * channels);
+    if (b.channels_last)
+      for (int64_t row = 0; row < s.oh; ++row) depthwise_weight_row(conv, n, row, channel, channels, sums);
+    else
+      depthwise_weight_planes(conv, n, channel, channels, scratch, offsets, sums);
+    for (int64_t i = 0; i < taps * channels; ++i) total[i] += sums[i];
+  }
+  const View4d<float>& w = conv.grad_weight;
+  float* result = w.data + split * conv.split_stride + channel * w.n;
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t tap = 0; tap < taps; ++tap)
+      result[c * w.n + tap / s.kw * w.h + tap % s.kw * w.w] =
+          total[b.channels_last ? tap * channels + c : c * taps + tap];
+}
+
+}  // namespace
+}  // namespace convkit

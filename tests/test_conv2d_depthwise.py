@@ -1,0 +1,115 @@
+"""Depthwise convolution: values and gradients over geometries, layouts and numbers of channels."""
+
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import convkit
+from convkit.testing import shapes, tolerances
+
+# Below, at and above whole vectors of any ISA and the channels of a task.
+CHANNELS = [1, 7, 8, 16, 33, 48, 80]
+CASES = [
+    shapes.Conv2dCase("mobilenet", 2, 96, (28, 28), 96, padding=(1, 1), groups=96),
+    shapes.Conv2dCase("mobilenet_strided", 2, 96, (28, 27), 96, (3, 3), (2, 2), (1, 1), groups=96),
+    shapes.Conv2dCase("seven", 3, 48, (7, 7), 48, padding=(1, 1), groups=48),
+    shapes.Conv2dCase("seven_by_seven", 1, 32, (20, 19), 32, (7, 7), padding=(3, 3), groups=32),
+    shapes.Conv2dCase("many_channels", 1, 1040, (5, 6), 1040, padding=(1, 1), groups=1040),
+    shapes.Conv2dCase("large", 1, 16, (150, 151), 16, padding=(1, 1), groups=16),
+]
+
+
+def tensors_of(case, layout):
+    arrange = shapes.LAYOUTS[layout]
+    sizes = (case.input_size, case.weight_size)
+    return [
+        *(arrange(shapes.random(size, seed=i)) for i, size in enumerate(sizes)),
+        shapes.random((case.out_channels,)),
+    ]
+
+
+def check(case, layout, gradient_layout=None):
+    tensors = tensors_of(case, layout)
+    theirs = functools.partial(F.conv2d, **case.arguments)
+    size = theirs(*(t.to("meta") for t in tensors)).shape
+    grad_output = shapes.LAYOUTS[gradient_layout or layout](shapes.random(size, seed=3))
+    contract = tolerances.Contract(theirs, tensors, grad_output)
+    contract.hold(functools.partial(convkit.conv2d, **case.arguments, algorithm="depthwise"))
+
+
+@pytest.mark.parametrize("layout", list(shapes.LAYOUTS))
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients(case, layout):
+    check(case, layout)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_a_gradient_of_the_other_layout(layout):
+    check(CASES[0], layout, "channels_last" if layout == "contiguous" else "contiguous")
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_geometry(data):
+    def pair(least, most):
+        return data.draw(st.tuples(st.integers(least, most), st.integers(least, most)))
+
+    kernel, dilation, padding = pair(1, 5), pair(1, 3), pair(0, 4)
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding, strict=True)]
+    size = tuple(m + extra for m, extra in zip(least, pair(0, 18), strict=True))
+    channels = data.draw(st.sampled_from(CHANNELS))
+    batch = data.draw(st.integers(1, 3))
+    case = shapes.Conv2dCase(
+        "drawn", batch, channels, size, channels, kernel, pair(1, 4), padding, dilation, groups=channels
+    )
+    check(case, data.draw(st.sampled_from(list(shapes.LAYOUTS))))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("case", CASES[:3], ids=str)
+def test_same_bits_in_any_batch_and_on_any_number_of_threads(case, layout):
+    x, weight, bias = tensors_of(case, layout)
+    leaves = [x, weight, bias]
+    grad_output = torch.ones_like(convkit.conv2d(*leaves, **case.arguments))
+    torch.set_num_threads(1)
+    convolve = functools.partial(convkit.conv2d, **case.arguments)
+    first = tolerances.in_own_dtype(convolve, leaves, grad_output)
+    assert torch.equal(convolve(x[:1], weight, bias), first[0][:1])
+    torch.set_num_threads(3)
+    for one, other in zip(first, tolerances.in_own_dtype(convolve, leaves, grad_output), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("width", [15, 16, 17])
+def test_a_value_that_is_not_finite_reaches_its_windows_and_no_other(width, value, layout):
+    case = shapes.Conv2dCase("wide", 1, 8, (5, width), 8, stride=(1, 2), padding=(0, 0), groups=8)
+    x, weight, _ = tensors_of(case, layout)
+    for column in range(width):
+        poisoned = x.clone()
+        poisoned[0, 3, 2, column] = value
+        ours, theirs = (
+            tolerances.in_own_dtype(functools.partial(conv2d, **case.arguments), [poisoned, weight], grad)
+            for conv2d, grad in ((f, torch.ones(1, 8, 3, (width - 1) // 2)) for f in (convkit.conv2d, F.conv2d))
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            assert torch.equal(one.isfinite(), other.isfinite()), column
+
+
+def test_fused_relu_and_pooling():
+    case = CASES[0]
+    tensors = tensors_of(case, "channels_last")
+    fused = convkit.conv2d(*tensors, **case.arguments, activation="relu", max_pool=2)
+    assert torch.equal(fused, convkit.max_pool2d(convkit.relu(convkit.conv2d(*tensors, **case.arguments)), 2))
+
+
+def test_what_is_not_depthwise_is_refused():
+    with pytest.raises(RuntimeError, match=r"'depthwise' cannot be used: it has as many groups as input and output"):
+        convkit.conv2d(torch.ones(1, 4, 5, 5), torch.ones(8, 1, 3, 3), groups=4, algorithm="depthwise")
+    plan = convkit.explain(convkit.conv2d, torch.ones(1, 4, 5, 5), torch.ones(4, 1, 3, 3), groups=4).ops[0]
+    assert plan.algorithm == "depthwise"
