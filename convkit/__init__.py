@@ -3,6 +3,7 @@
 from convkit import functional, models, nn
 from convkit._explain import explain
 from convkit._library import get_float32_algorithm, set_float32_algorithm
+from convkit._optimize import optimize
 from convkit.info import memory_stats
 from convkit.ops.conv2d import conv2d
 from convkit.ops.linear import linear
@@ -19,6 +20,7 @@ __all__ = [
     "memory_stats",
     "models",
     "nn",
+    "optimize",
     "relu",
     "set_float32_algorithm",
 ]

@@ -60,7 +60,8 @@ Conv2dBackwardWeightBlocking conv2d_backward_weight_blocking(const Conv2dShape& 
   constexpr int64_t kMinTasks = 32;  // work for many threads where the weight itself is small
   Conv2dBackwardWeightBlocking b;
   const int64_t taps = s.kh * s.kw;
-  const Chunks oc = cut(s.group_oc(), round_up(64, kernels.tile_cols), kernels.tile_cols);
+  const Chunks oc =
+      cut(s.group_oc(), round_up(clamp(kChannelTaps / taps, 64, 256), kernels.tile_cols), kernels.tile_cols);
   b.oc_chunk = oc.size, b.oc_chunks = oc.number;
   const Chunks ic = cut(s.group_ic(), clamp(kChannelTaps / taps, 2 * kernels.tile_rows, 128), kernels.tile_rows);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number;

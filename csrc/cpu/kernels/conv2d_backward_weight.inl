@@ -71,8 +71,22 @@ void accumulate_band(const Conv2dBackwardWeight& conv, const BackwardWeightTask&
   tile.accumulate = accumulate;
   tile.bias = nullptr;
   tile.relu = false;
+  // With fewer channels than taps in a row, such as one, the taps are the tile's rows.
+  const bool taps_as_rows = t.ics < s.kw && s.stride_w == 1;
   for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
     tile.b = dy + oc * band.rows * band.cols;
+    if (taps_as_rows) {
+      tile.a_row = s.dilation_w;
+      tile.c_row = b.ic_chunk * columns;
+      for (int64_t kh = 0; kh < s.kh; ++kh) {
+        for (int64_t ic = 0; ic < t.ics; ++ic) {
+          tile.a = x + ic * b.band_h * input_row + kh * s.dilation_h * input_row;
+          tile.c = sums + (kh * s.kw * b.ic_chunk + ic) * columns + oc;
+          gemm_rows(tile, s.kw);
+        }
+      }
+      continue;
+    }
     for (int64_t kh = 0; kh < s.kh; ++kh) {
       for (int64_t kw = 0; kw < s.kw; ++kw) {
         const int64_t offset = kw * s.dilation_w;
@@ -92,6 +106,31 @@ inline void add_to(float* total, const float* sums, int64_t count) {
   for (int64_t i = 0; i < count; ++i) total[i] += sums[i];
 }
 
+// sums [kh, kw, ic_chunk, oc_chunk] -> the weight's strides.
+void store_weight(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const float* sums) {
+  const Conv2dShape& s = conv.shape;
+  const View4d<float>& g = conv.grad_weight;
+  const int64_t columns = round_up(conv.blocking.oc_chunk, kTileCols), tap_floats = conv.blocking.ic_chunk * columns;
+  float* out = g.data + t.split * conv.split_stride + (t.group * s.group_oc() + t.oc) * g.n + t.ic * g.c;
+  const int64_t taps = s.kh * s.kw;
+  if (g.c == 1) {
+    for (int64_t tap = 0; tap < taps; ++tap)
+      transpose_copy(sums + tap * tap_floats, columns, out + tap / s.kw * g.h + tap % s.kw * g.w, g.n, t.ics, t.ocs);
+    return;
+  }
+  // A few output channels at a time: each is a run of memory of its own.
+  for (int64_t first = 0; first < t.ocs; first += kLanes) {
+    const int64_t ocs = min(kLanes, t.ocs - first);
+    for (int64_t ic = 0; ic < t.ics; ++ic) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const float* from = sums + tap * tap_floats + ic * columns + first;
+        float* to = out + first * g.n + ic * g.c + tap / s.kw * g.h + tap % s.kw * g.w;
+        for (int64_t oc = 0; oc < ocs; ++oc) to[oc * g.n] = from[oc];
+      }
+    }
+  }
+}
+
 void conv2d_backward_weight(const Conv2dBackwardWeight& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBackwardWeightBlocking& b = conv.blocking;
@@ -108,10 +147,11 @@ void conv2d_backward_weight(const Conv2dBackwardWeight& conv, int64_t task, floa
   float* dy = x + b.input_floats;
   float* sums = dy + b.grad_floats;
   float* total = sums + b.sum_floats;
-  fill_zero(total, b.sum_floats);
 
   const int64_t bands = s.n * b.row_bands * b.col_bands;
   const int64_t begin = bands * t.split / b.splits, end = bands * (t.split + 1) / b.splits;
+  const bool one_sum = end > begin && end - begin <= kBandsPerSum;
+  if (!one_sum) fill_zero(total, b.sum_floats);
   for (int64_t i = begin; i < end; ++i) {
     PixelBand band;
     band.col = i % b.col_bands * b.cols;
@@ -123,17 +163,10 @@ void conv2d_backward_weight(const Conv2dBackwardWeight& conv, int64_t task, floa
     pack_grad_output(conv, t, band, dy);
     const int64_t position = (i - begin) % kBandsPerSum;
     accumulate_band(conv, t, band, x, dy, sums, position > 0);
-    if (position == kBandsPerSum - 1 || i == end - 1) add_to(total, sums, b.sum_floats);
+    if (!one_sum && (position == kBandsPerSum - 1 || i == end - 1)) add_to(total, sums, b.sum_floats);
   }
 
-  const View4d<float>& g = conv.grad_weight;
-  const int64_t columns = round_up(b.oc_chunk, kTileCols);
-  float* out = g.data + t.split * conv.split_stride + (t.group * s.group_oc() + t.oc) * g.n + t.ic * g.c;
-  for (int64_t oc = 0; oc < t.ocs; ++oc)
-    for (int64_t ic = 0; ic < t.ics; ++ic)
-      for (int64_t kh = 0; kh < s.kh; ++kh)
-        for (int64_t kw = 0; kw < s.kw; ++kw)
-          out[oc * g.n + ic * g.c + kh * g.h + kw * g.w] = total[((kh * s.kw + kw) * b.ic_chunk + ic) * columns + oc];
+  store_weight(conv, t, one_sum ? sums : total);
 }
 
 }  // namespace

@@ -1,0 +1,57 @@
+"""What convkit.optimize makes of a convolution and of a BatchNorm behind it. They keep parameters and names."""
+
+import torch
+from torch import nn
+
+from convkit.nn.block import ConvBlock2d
+from convkit.nn.modules import Conv2d
+from convkit.ops.conv2d import conv2d
+from convkit.ops.max_pool2d import max_pool2d
+from convkit.ops.relu import relu
+
+
+class FoldedBatchNorm2d(nn.BatchNorm2d):
+    """In evaluation mode does nothing: the convolution before it has applied it. In training mode, BatchNorm and what
+    follows in the run."""
+
+    def fuse(self, activation, max_pool):
+        self.activation, self.max_pool = activation, max_pool
+
+    @property
+    def is_folded(self):
+        return not self.training and self.running_mean is not None
+
+    def folded(self, weight, bias):
+        """The weight and bias of a convolution that applies this BatchNorm too."""
+        scale = torch.rsqrt(self.running_var + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -self.running_mean if bias is None else bias - self.running_mean
+        shift = shift * scale
+        return weight * scale[:, None, None, None], shift if self.bias is None else shift + self.bias
+
+    def forward(self, input):
+        if self.is_folded:
+            return input
+        output = super().forward(input)
+        if self.activation == "relu":
+            output = relu(output, inplace=not torch.is_grad_enabled())
+        return max_pool2d(output, *self.max_pool) if self.max_pool else output
+
+
+class FusedConv2d(ConvBlock2d):
+    """A convolution with what follows it in a run: BatchNorm while that is in evaluation mode, ReLU, max-pooling."""
+
+    def fuse(self, batch_norm, activation, max_pool):
+        self._batch_norm = [batch_norm]  # in a list: the module is registered where it was before, and only there
+        self.activation, self.max_pool = activation, max_pool
+
+    def forward(self, input):
+        (norm,) = self._batch_norm
+        if norm is None:
+            return super().forward(input)
+        if not norm.is_folded:
+            return Conv2d.forward(self, input)
+        weight, bias = norm.folded(self.weight, self.bias)
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return conv2d(input, weight, bias, *geometry, activation=self.activation, max_pool=self.max_pool)
