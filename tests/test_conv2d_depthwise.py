@@ -101,6 +101,11 @@ def test_a_value_that_is_not_finite_reaches_its_windows_and_no_other(width, valu
             assert torch.equal(one.isfinite(), other.isfinite()), column
 
 
+def test_every_algorithm_has_a_tolerance():
+    plan = convkit.explain(convkit.conv2d, torch.ones(1, 4, 5, 5), torch.ones(4, 1, 3, 3), groups=4).ops[0]
+    assert {plan.algorithm, *plan.passed_over} == set(tolerances.FACTOR)
+
+
 def test_fused_relu_and_pooling():
     case = CASES[0]
     tensors = tensors_of(case, "channels_last")

@@ -12,7 +12,7 @@ import contextlib
 
 import torch
 
-FACTOR = {"direct": 12, "generic": 12, "winograd": 50}  # c, for float32 and float64
+FACTOR = {"direct": 12, "depthwise": 12, "generic": 12, "winograd": 50}  # c, for float32 and float64
 FACTOR_16_BIT = 1  # beside float32's own error
 # The relative L2 error of Winograd may be so many times that of direct sums.
 WINOGRAD_TIMES_DIRECT = 3
