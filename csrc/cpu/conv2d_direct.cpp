@@ -20,6 +20,13 @@ void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, c
     conv.input.w *= shape.stride_w;
     conv.shape.iw = ceil_div(shape.iw, shape.stride_w), conv.shape.stride_w = 1;
   }
+  // The pixels of a 1x1 convolution know no rows: an image is one row of them, which register tiles cut into equal
+  // parts.
+  Conv2dShape& s = conv.shape;
+  const bool pointwise = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 &&
+                         s.pad_left == 0 && s.ih == s.oh && s.iw == s.ow;
+  if (pointwise && !epilogue.pool && conv.input.h == s.iw * conv.input.w && output.h == s.ow * output.w)
+    s.iw = s.ow = s.oh * s.ow, s.ih = s.oh = 1;
   const Conv2dSums sums = epilogue.pool ? Conv2dSums::kScratch : conv2d_sums(conv.shape, output);
   conv.blocking = conv2d_blocking(conv.shape, kernel, sums, epilogue.pool ? &epilogue.pool->shape : nullptr);
   run_tasks(conv, kernel.forward);

@@ -101,13 +101,21 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
   const Sums sums = place_sums(conv, t, panels + b.weight_floats);
   const float* bias = conv.bias ? conv.bias + t.group * s.group_oc() + t.oc : nullptr;
 
+  // A 1x1 window reads a channels_last input where it lies.
+  const bool in_place = s.kh == 1 && s.kw == 1 && conv.input.c == 1 && s.stride_h == 1 && s.stride_w == 1 &&
+                        s.pad_top == 0 && s.pad_left == 0 && s.ih == s.oh && s.iw == s.ow;
+  const float* pixels =
+      conv.input.data + t.n * conv.input.n + t.row * conv.input.h + t.col * conv.input.w + t.group * s.group_ic();
+
+  // A 1x1 window reads little and writes much: some pixels get all their output channels before the next ones.
+  const int64_t block = s.kh * s.kw == 1 ? 8 * kTileRows : t.cols;
   for (int64_t ic = 0; ic < s.group_ic(); ic += b.ic_chunk) {
     const int64_t ics = min(b.ic_chunk, s.group_ic() - ic);
-    pack_input(conv, t, ic, ics, band);
+    if (!in_place) pack_input(conv, t, ic, ics, band);
     pack_weight(conv, t, ic, ics, panels);
     const bool last = ic + ics == s.group_ic();
     GemmTile tile{};
-    tile.a_row = s.stride_w * ics;
+    tile.a_row = in_place ? conv.input.w : s.stride_w * ics;
     tile.a_outer = s.dilation_h * b.band_w * ics;
     tile.a_inner = s.dilation_w * ics;
     tile.outer = s.kh;
@@ -116,17 +124,22 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
     tile.c_row = sums.pixel;
     tile.accumulate = ic > 0;
     tile.relu = last && conv.relu;
-    for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
-      float padded_bias[kTileCols] = {};
-      tile.cols = min(kTileCols, t.ocs - oc);
-      tile.b = panels + oc * s.kh * s.kw * ics;
-      if (last && bias) std::memcpy(padded_bias, bias + oc, tile.cols * sizeof(float));
-      tile.bias = last && bias ? padded_bias : nullptr;
-      for (int64_t r = 0; r < t.rows; ++r) {
-        prefetch_weight(conv, t, oc + tile.cols * r / t.rows, oc + tile.cols * (r + 1) / t.rows, ic + ics);
-        tile.a = band + r * s.stride_h * b.band_w * ics;
-        tile.c = sums.data + r * sums.row + oc;
-        gemm_rows(tile, t.cols);
+    for (int64_t col = 0; col < t.cols; col += block) {
+      const int64_t cols = min(block, t.cols - col);
+      for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
+        float padded_bias[kTileCols] = {};
+        tile.cols = min(kTileCols, t.ocs - oc);
+        tile.b = panels + oc * s.kh * s.kw * ics;
+        if (last && bias) std::memcpy(padded_bias, bias + oc, tile.cols * sizeof(float));
+        tile.bias = last && bias ? padded_bias : nullptr;
+        for (int64_t r = 0; r < t.rows; ++r) {
+          if (col == 0)
+            prefetch_weight(conv, t, oc + tile.cols * r / t.rows, oc + tile.cols * (r + 1) / t.rows, ic + ics);
+          tile.a =
+              (in_place ? pixels + r * conv.input.h + ic : band + r * s.stride_h * b.band_w * ics) + col * tile.a_row;
+          tile.c = sums.data + r * sums.row + col * sums.pixel + oc;
+          gemm_rows(tile, cols);
+        }
       }
     }
   }
