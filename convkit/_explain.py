@@ -10,6 +10,7 @@ from convkit._library import _C
 _DIRECTIONS = {
     "conv2d": "forward",
     "conv2d_max_pool2d": "forward",
+    "conv2d_packed": "forward",
     "conv2d_backward_input": "backward_input",
     "conv2d_backward_weight": "backward_weight",
 }
@@ -63,6 +64,8 @@ def _conv2d_plan(name, args):
     """The planner's answer for one convolution op, from the arguments of its schema."""
     direction = _DIRECTIONS[name]
     if direction == "forward":
+        if name == "conv2d_packed":
+            args = args[:3] + args[4:]
         input, weight, _bias, stride, padding, dilation, groups, *_rest, algorithm = args
         input_size, weight_size = list(input.shape), list(weight.shape)
     elif direction == "backward_input":

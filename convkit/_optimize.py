@@ -200,8 +200,9 @@ def optimize(model):
     either can be trained, loaded and saved; ``model`` itself is left alone. :class:`torch.nn.Conv2d`, ``Linear``,
     ``MaxPool2d`` and ``ReLU`` become convkit's. A run of convolution, ``BatchNorm2d``, ``ReLU`` and ``MaxPool2d`` (each
     but the first may be absent) becomes one op where nobody else sees what lies between; ``BatchNorm2d`` is folded into
-    the convolution's weight at each call, and only while it is in evaluation mode. So ``train()`` and ``eval()`` work
-    as before.
+    the convolution's weight while it is in evaluation mode: at each call, or, if ``model`` is in evaluation mode, here
+    and now for all calls without gradient. Such a copy need not see later changes of the weights, until
+    ``train()``, ``to()`` or ``load_state_dict()`` is called on it. ``train()`` and ``eval()`` work as before.
 
     What convkit does not know stays as it is and is listed with the reason: modules with hooks, subclasses,
     parametrized or shared modules, padding modes other than zeros, parameters that are not float32 on the CPU. Parts
@@ -237,4 +238,8 @@ def optimize(model):
         _fuse([module for _, module in run])
         report.fused.append(tuple(name for name, _ in run))
         report.swapped.update({name: type(module) for name, module in run})
+    if not model.training:
+        for module in model.modules():
+            if isinstance(module, modules.Conv2d):
+                module.freeze()
     return model, report

@@ -27,6 +27,10 @@ STABLE_TORCH_LIBRARY(convkit, m) {
       "int groups, str activation, int[] pool_kernel_size, int[] pool_stride, int[] pool_padding, bool "
       "return_taps, "
       "str algorithm) -> (Tensor, Tensor)");
+  // For inference: no gradient. `max_pool` is empty, or kernel size, stride and padding; `packed_weight` holds bytes.
+  m.def(
+      "conv2d_packed(Tensor input, Tensor weight, Tensor? bias, Tensor packed_weight, int[] stride, int[] padding, "
+      "int[] dilation, int groups, str activation, int[] max_pool, str algorithm) -> Tensor");
 
   m.def(
       "max_pool2d(Tensor input, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool "

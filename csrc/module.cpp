@@ -6,6 +6,7 @@
 #include <bit>
 #include <map>
 
+#include "cpu/conv2d_packed.h"
 #include "cpu/conv2d_plan.h"
 #include "cpu/float32_algorithm.h"
 #include "cpu/isa.h"
@@ -13,6 +14,11 @@
 #include "cpu/workspace.h"
 
 namespace py = pybind11;
+
+// n, ic, ih, iw, oc, oh, ow, kh, kw, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w, groups
+using Shape = std::array<int64_t, 16>;
+
+convkit::Conv2dShape conv2d_shape(const Shape& shape) { return std::bit_cast<convkit::Conv2dShape>(shape); }
 
 PYBIND11_MODULE(_C, m) {
   m.def("build_info", [] {
@@ -32,18 +38,33 @@ PYBIND11_MODULE(_C, m) {
   m.def("measure_multiply_add_rate", &convkit::measure_multiply_add_rate);
   m.def("measure_read_rate", &convkit::measure_read_rate);
   m.def("measure_copy_rate", &convkit::measure_copy_rate);
-  // shape: n, ic, ih, iw, oc, oh, ow, kh, kw, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w, groups.
-  m.def("conv2d_plan", [](const std::string& direction, const std::array<int64_t, 16>& shape, const std::string& dtype,
-                          const std::string& algorithm) {
-    const auto plan = convkit::conv2d_plan(direction, std::bit_cast<convkit::Conv2dShape>(shape), dtype, algorithm);
-    py::dict result;
-    result["algorithm"] = plan.algorithm;
-    result["passed_over"] =
-        py::dict(py::cast(std::map<std::string, std::string>(plan.passed_over.begin(), plan.passed_over.end())));
-    result["tile"] = py::make_tuple(plan.tile_rows, plan.tile_cols);
-    result["tasks"] = plan.tasks;
-    result["workspace_bytes"] = plan.workspace_bytes;
-    result["packed_bytes"] = plan.packed_bytes;
-    return result;
+  m.def("packed_weight_bytes", [](const Shape& shape, const std::string& algorithm) {
+    return convkit::packed_weight_bytes(conv2d_shape(shape), algorithm);
   });
+  m.def(
+      "pack_weight",
+      [](const Shape& shape, const std::string& algorithm, uintptr_t weight, const std::array<int64_t, 4>& strides,
+         uintptr_t packed) {
+        const auto [n, c, h, w] = strides;
+        convkit::pack_weight(conv2d_shape(shape), algorithm, {reinterpret_cast<const float*>(weight), n, c, h, w},
+                             reinterpret_cast<uint8_t*>(packed));
+      },
+      py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "checksum",
+      [](uintptr_t bytes, int64_t size) { return convkit::checksum(reinterpret_cast<const uint8_t*>(bytes), size); },
+      py::call_guard<py::gil_scoped_release>());
+  m.def("conv2d_plan",
+        [](const std::string& direction, const Shape& shape, const std::string& dtype, const std::string& algorithm) {
+          const auto plan = convkit::conv2d_plan(direction, conv2d_shape(shape), dtype, algorithm);
+          py::dict result;
+          result["algorithm"] = plan.algorithm;
+          result["passed_over"] =
+              py::dict(py::cast(std::map<std::string, std::string>(plan.passed_over.begin(), plan.passed_over.end())));
+          result["tile"] = py::make_tuple(plan.tile_rows, plan.tile_cols);
+          result["tasks"] = plan.tasks;
+          result["workspace_bytes"] = plan.workspace_bytes;
+          result["packed_bytes"] = plan.packed_bytes;
+          return result;
+        });
 }

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import convkit
 from convkit.testing.shapes import LAYOUTS, random
 
 GEOMETRY = ([2, 1], [1, 0, 2, 1], [1, 2], 1)  # stride, padding (top, bottom, left, right), dilation, groups
@@ -21,6 +22,12 @@ def taps_of(input):
     return torch.ops.convkit.max_pool2d_with_taps(input, *POOL, False)
 
 
+def packed(weight):
+    """A packed weight for GEOMETRY, which only float32 has."""
+    stride, (top, _bottom, left, _right), dilation, groups = GEOMETRY
+    return convkit.prepack(weight.float(), None, stride, (top, left), dilation, groups, algorithm="direct").packed
+
+
 def samples(name, dtype, layout):
     """Arguments of one call of an op; adding an op means adding its line here."""
     input, weight, bias, grad = conv_tensors(dtype, layout)
@@ -35,6 +42,7 @@ def samples(name, dtype, layout):
         "conv2d_backward_weight": lambda: [grad, input, *sizes[1], *GEOMETRY, "auto"],
         "conv2d_backward_bias": lambda: [grad],
         "conv2d_max_pool2d": lambda: [input, weight, None, *GEOMETRY, "relu", [2, 2], [1, 2], [0, 1], True, "auto"],
+        "conv2d_packed": lambda: [input, weight, bias, packed(weight), *GEOMETRY, "relu", [2, 2, 1, 2, 0, 1], "direct"],
         "max_pool2d": lambda: [input, *POOL, True],
         "max_pool2d_with_taps": lambda: [input, *POOL, False],
         "max_pool2d_indices": lambda: [taps_of(input)[1], list(input.shape), *POOL],
@@ -46,7 +54,7 @@ def samples(name, dtype, layout):
 
 
 NAMES = sorted(n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if n.startswith("convkit::"))
-NOT_DIFFERENTIABLE = ("max_pool2d_indices",)
+NOT_DIFFERENTIABLE = ("max_pool2d_indices", "conv2d_packed")
 
 
 def op_of(name):
@@ -57,6 +65,8 @@ def op_of(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_opcheck(name, dtype, layout):
+    if name == "conv2d_packed" and dtype != torch.float32:
+        pytest.skip("packed weights are float32")
     arguments = samples(name, dtype, layout)
     torch.library.opcheck(op_of(name), arguments)
     if name == "relu_" or name in NOT_DIFFERENTIABLE:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import convkit
+from convkit.testing.shapes import random
 
 
 def plain():
@@ -281,3 +282,53 @@ def test_compiles_without_graph_breaks():
 def test_what_is_no_module_is_named():
     with pytest.raises(TypeError, match=r"optimize: model must be a torch.nn.Module, but got function"):
         convkit.optimize(plain)
+
+
+def assert_near(one, other):
+    """Equal but for rounding of sums in another order and, in float32, of Winograd's transforms."""
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def frozen_model():
+    layers = [nn.Conv2d(8, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), nn.Conv2d(128, 64, 3), nn.ReLU()]
+    model = nn.Sequential(*layers)
+    with torch.no_grad():
+        model(random((4, 8, 9, 9)))
+    return model
+
+
+def test_a_frozen_model_sees_changes_in_training_and_with_gradients():
+    model, input = frozen_model().eval(), random((1, 8, 9, 9))
+    optimized, _ = convkit.optimize(model)
+    with torch.no_grad():
+        assert_near(optimized(input), model(input))
+        for parameter in model.parameters():
+            parameter.mul_(2)
+        changed = model(input)
+        assert not torch.allclose(optimized(input), changed)  # the folded weight is that of before
+    assert_near(optimized(input), changed)
+    with torch.no_grad():
+        optimized.train().eval()
+        assert_near(optimized(input), changed)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_loading_thaws(assign):
+    model, other, input = frozen_model().eval(), frozen_model().eval(), random((1, 8, 9, 9))
+    optimized, _ = convkit.optimize(model)
+    with torch.no_grad():
+        optimized(input)
+        optimized.load_state_dict(other.state_dict(), assign=assign)
+        assert_near(optimized(input), other(input))
+        double, _ = convkit.optimize(model)
+        double(input)
+        assert_near(double.double()(input.double()), model.double()(input.double()))
+
+
+def test_a_frozen_model_can_be_copied_and_pickled():
+    model, input = frozen_model().eval(), random((1, 8, 9, 9))
+    optimized, _ = convkit.optimize(model)
+    with torch.no_grad():
+        expected = optimized(input)
+        for twin in (copy.deepcopy(optimized), pickle.loads(pickle.dumps(optimized))):
+            assert torch.equal(twin(input), expected)

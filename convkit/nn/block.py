@@ -22,7 +22,7 @@ class ConvBlock2d(Conv2d):
     def forward(self, input):
         input, padding = self.padded(input)
         geometry = (self.stride, padding, self.dilation, self.groups)
-        return conv2d(input, self.weight, self.bias, *geometry, activation=self.activation, max_pool=self.max_pool)
+        return conv2d(input, *self.operands(), *geometry, activation=self.activation, max_pool=self.max_pool)
 
     def extra_repr(self):
         return f"{super().extra_repr()}, activation={self.activation!r}, max_pool={self.max_pool!r}"

@@ -5,7 +5,6 @@ from torch import nn
 
 from convkit.nn.block import ConvBlock2d
 from convkit.nn.modules import Conv2d
-from convkit.ops.conv2d import conv2d
 from convkit.ops.max_pool2d import max_pool2d
 from convkit.ops.relu import relu
 
@@ -46,12 +45,11 @@ class FusedConv2d(ConvBlock2d):
         self._batch_norm = [batch_norm]  # in a list: the module is registered where it was before, and only there
         self.activation, self.max_pool = activation, max_pool
 
+    def current_operands(self):
+        (norm,) = self._batch_norm
+        folds = norm is not None and norm.is_folded
+        return norm.folded(self.weight, self.bias) if folds else (self.weight, self.bias)
+
     def forward(self, input):
         (norm,) = self._batch_norm
-        if norm is None:
-            return super().forward(input)
-        if not norm.is_folded:
-            return Conv2d.forward(self, input)
-        weight, bias = norm.folded(self.weight, self.bias)
-        geometry = (self.stride, self.padding, self.dilation, self.groups)
-        return conv2d(input, weight, bias, *geometry, activation=self.activation, max_pool=self.max_pool)
+        return super().forward(input) if norm is None or norm.is_folded else Conv2d.forward(self, input)

@@ -1,8 +1,10 @@
 """One class per torch.nn module that convkit has an op for; only ``forward`` differs."""
 
+import torch
 import torch.nn.functional
 from torch import nn
 
+from convkit.ops._packed_weight import FrozenWeight
 from convkit.ops.conv2d import conv2d
 from convkit.ops.linear import linear
 from convkit.ops.max_pool2d import max_pool2d
@@ -11,6 +13,37 @@ from convkit.ops.relu import relu
 
 class Conv2d(nn.Conv2d):
     """:class:`torch.nn.Conv2d` through :func:`convkit.conv2d`, every ``padding_mode`` included."""
+
+    _frozen = None  # weight and bias while they are frozen
+
+    def freeze(self):
+        """Keep what is computed from the weight for calls without gradient; they need not see later changes of it until
+        ``train()``, ``to()`` or ``load_state_dict()``."""
+        with torch.no_grad():
+            weight, bias = self.current_operands()
+        self._frozen = FrozenWeight(weight.detach()), bias
+
+    def train(self, mode=True):
+        if mode:
+            self._frozen = None
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        self._frozen = None
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._frozen = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def current_operands(self):
+        return self.weight, self.bias
+
+    def operands(self):
+        """The weight and bias to convolve with."""
+        if self._frozen is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.current_operands()
+        return self._frozen
 
     def padded(self, input):
         """The input and the padding that is left for the convolution: none where the mode is not zeros."""
@@ -21,7 +54,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input):
         input, padding = self.padded(input)
-        return conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return conv2d(input, *self.operands(), self.stride, padding, self.dilation, self.groups)
 
 
 class Linear(nn.Linear):

@@ -39,6 +39,26 @@ def refuse_tangents(name, args):
         )
 
 
+def define_without_gradient(name, *, fake):
+    """Register the fake kernel of ``torch.ops.convkit.<name>``, which refuses to record a gradient; return the function
+    to call it by where none is wanted."""
+    op = getattr(torch.ops.convkit, name).default
+    torch.library.register_fake(f"convkit::{name}")(fake)
+
+    def call(*args):
+        with below_autograd():
+            return op(*args)
+
+    def autograd_kernel(*args):
+        refuse_tangents(name, args)
+        if needs_grad(args):
+            raise RuntimeError(f"{name}: it has no gradient, but an argument requires one")
+        return call(*args)
+
+    library.impl(name, autograd_kernel, "Autograd")
+    return call
+
+
 def define(name, *, fake, setup_context, backward, jvp, vmap):
     """Register fake kernel and gradient of ``torch.ops.convkit.<name>``; return the function to call it by."""
     op = getattr(torch.ops.convkit, name).default

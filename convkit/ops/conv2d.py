@@ -9,6 +9,7 @@ from convkit.ops._conv2d_fake import check_same_dtype
 from convkit.ops._conv2d_gradient import conv2d_forward
 from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
 from convkit.ops._conv2d_shape import output_size
+from convkit.ops._packed_weight import FrozenWeight, PackedWeight, cache, conv2d_packed, find, prepack_arguments
 from convkit.ops._torch_internals import transforms_active
 from convkit.ops.max_pool2d import max_pool2d
 
@@ -102,7 +103,8 @@ def conv2d(
     Args:
         input: [n, in_channels, h, w] or, unbatched, [in_channels, h, w]; float32, float64, bfloat16 or float16, any
             strides. 16-bit types accumulate in float32.
-        weight: [out_channels, in_channels / groups, kh, kw], of the input's dtype.
+        weight: [out_channels, in_channels / groups, kh, kw], of the input's dtype; or what :func:`convkit.prepack`
+            made of one.
         bias: [out_channels] or None.
         stride, dilation: int or (height, width).
         padding: int or (height, width) of zeros on both sides, or "same" (stride 1 only) or "valid".
@@ -120,16 +122,77 @@ def conv2d(
         NotImplementedError: a dtype that convkit has no kernel for.
         TypeError, ValueError: an argument of the wrong kind.
     """
+    prepacked = weight if isinstance(weight, PackedWeight) else None
+    frozen = weight if isinstance(weight, FrozenWeight) else None
+    if frozen is not None:
+        weight = frozen.weight
+    if prepacked is not None:
+        weight, bias = prepacked.weight, prepacked.bias if bias is None else bias
     _check_arguments(input, weight, bias, groups, activation, algorithm)
     stride, dilation = pair("conv2d", "stride", stride), pair("conv2d", "dilation", dilation)
     padding = _padding(padding, weight, stride, dilation)
+    pool = None if max_pool is None else _max_pool(max_pool)
     images = input if input.dim() == 4 else input.unsqueeze(0)
-    arguments = (images, weight, bias, stride, padding, dilation, groups, activation or "none")
-    if max_pool is None:
-        output = conv2d_forward(*arguments, algorithm)
+    operands, geometry = (images, weight, bias), (stride, padding, dilation, groups)
+    if prepacked is None:
+        packed, algorithm = find(frozen or cache, *operands, *geometry, algorithm)
     else:
-        output = _conv2d_max_pool2d(arguments, _max_pool(max_pool), algorithm)
+        prepacked.check(*geometry, algorithm)
+        packed, algorithm = prepacked.bytes_for(*operands), prepacked.algorithm
+    arguments = (*geometry, activation or "none")
+    if packed is not None:
+        output = conv2d_packed(*operands, packed, *arguments, [*pool[0], *pool[1], *pool[2]] if pool else [], algorithm)
+    elif pool is None:
+        output = conv2d_forward(*operands, *arguments, algorithm)
+    else:
+        output = _conv2d_max_pool2d((*operands, *arguments), pool, algorithm)
     return output if input.dim() == 4 else output.squeeze(0)
+
+
+def prepack(
+    weight,
+    bias=None,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    *,
+    input_size=None,
+    dtype=None,
+    algorithm="auto",
+):
+    """Do once what :func:`convkit.conv2d` does with a weight in every call, for calls without gradient of the weight.
+
+    Later changes of ``weight`` need not be seen: pack again after them. :func:`convkit.conv2d` keeps packed weights by
+    itself where that pays and checks them against the weight in each call; ``prepack`` saves the check, and packs
+    always: four times the bytes of the weight for Winograd.
+
+    Args:
+        weight, bias, stride, padding, dilation, groups: those of the calls; see :func:`convkit.conv2d`. A bias given
+            here is used where the call gives none.
+        input_size: height and width of the images to come, an int or a pair, which "auto" looks at; None for images
+            that are not small.
+        dtype: the dtype to compute in; None for the weight's.
+        algorithm: as for :func:`convkit.conv2d`; it is decided here for every call.
+
+    Returns:
+        PackedWeight, which :func:`convkit.conv2d` accepts as ``weight``. A call whose stride, padding, dilation, groups
+        or algorithm differ raises ValueError. No gradient flows to it; one flows to the input.
+
+    Raises:
+        RuntimeError, TypeError, ValueError, NotImplementedError: as :func:`convkit.conv2d`.
+    """
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None or name == "weight":
+            check_tensor("prepack", name, tensor)
+    weight, bias = (t if t is None or dtype is None else t.to(dtype) for t in (weight, bias))
+    _check_arguments(weight, weight, bias, groups, None, algorithm)
+    stride, dilation = pair("prepack", "stride", stride), pair("prepack", "dilation", dilation)
+    padding = _padding(padding, weight, stride, dilation)
+    if input_size is None:
+        input_size = [d * (k - 1) + 64 * s for s, d, k in zip(stride, dilation, weight.shape[2:], strict=True)]
+    geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
+    return prepack_arguments(weight, bias, *geometry, tuple(pair("prepack", "input_size", input_size)), algorithm)
 
 
 @register_flop_formula(torch.ops.convkit.conv2d)

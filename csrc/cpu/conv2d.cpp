@@ -55,11 +55,11 @@ void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tenso
   const Conv2dEpilogue epilogue{dense_bias ? data<float>(*dense_bias) : nullptr, call.relu, pool};
   const View4d<const float> x = const_view<float>(input), w = const_view<float>(weight);
   if (call.algorithm == Conv2dAlgorithm::kWinograd)
-    conv2d_winograd(call.shape, x, w, output, epilogue);
+    conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
   else if (call.algorithm == Conv2dAlgorithm::kDepthwise)
     conv2d_depthwise(call.shape, x, w, epilogue.bias, call.relu, output);
   else
-    conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue);
+    conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue, call.packed_weight);
 }
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <optional>
+#include <tuple>
+#include <vector>
 
 #include "common/conv2d_check.h"
 #include "cpu/conv2d_select.h"
@@ -14,6 +16,7 @@ struct Conv2dCall {
   Conv2dAlgorithm algorithm;
   bool channels_last;  // the output's format
   bool relu;
+  const float* packed_weight = nullptr;  // what conv2d_pack_weight made for this algorithm
 };
 
 // Checks everything and chooses the algorithm; touches nothing.
@@ -26,5 +29,12 @@ void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tenso
                         const std::optional<Tensor>& bias, const View4d<float>& output, const Conv2dPool* pool);
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias);
+
+// (output, taps); checks the pooling.
+std::tuple<Tensor, Tensor> run_conv2d_max_pool2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
+                                                 const std::optional<Tensor>& bias,
+                                                 const std::vector<int64_t>& pool_kernel_size,
+                                                 const std::vector<int64_t>& pool_stride,
+                                                 const std::vector<int64_t>& pool_padding, bool return_taps);
 
 }  // namespace convkit

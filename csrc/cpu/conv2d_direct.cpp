@@ -8,9 +8,18 @@
 
 namespace convkit {
 void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                   int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue) {
+                   int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue,
+                   const float* packed_weight) {
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
-  Conv2dDirect conv{shape, {}, input, weight, weight_group_stride, epilogue.bias, output, epilogue.relu, epilogue.pool};
+  Conv2dDirect conv{.shape = shape,
+                    .input = input,
+                    .weight = weight,
+                    .weight_group_stride = weight_group_stride,
+                    .packed_weight = packed_weight,
+                    .bias = epilogue.bias,
+                    .output = output,
+                    .relu = epilogue.relu,
+                    .pool = epilogue.pool};
   // A 1-wide window reads every stride-th pixel only: drop the others from the view.
   if (shape.kh == 1 && shape.pad_top == 0) {
     conv.input.h *= shape.stride_h;
@@ -30,6 +39,14 @@ void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, c
   const Conv2dSums sums = epilogue.pool ? Conv2dSums::kScratch : conv2d_sums(conv.shape, output);
   conv.blocking = conv2d_blocking(conv.shape, kernel, sums, epilogue.pool ? &epilogue.pool->shape : nullptr);
   run_tasks(conv, kernel.forward);
+}
+
+Conv2dDirect conv2d_direct_packing(const Conv2dShape& shape, const View4d<const float>& weight,
+                                   int64_t weight_group_stride) {
+  return {.shape = shape,
+          .blocking = conv2d_blocking(shape, kernels().conv2d_direct, Conv2dSums::kScratch),
+          .weight = weight,
+          .weight_group_stride = weight_group_stride};
 }
 
 void conv2d_direct_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,

@@ -48,6 +48,14 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2d(const Tensor& input, const Tensor& 
                                              const Ints& pool_padding, bool return_taps, const std::string& algorithm) {
   const Conv2dCall call =
       prepare_conv2d(kOp, input, weight, bias, {stride, padding, dilation, groups}, activation, algorithm);
+  return run_conv2d_max_pool2d(call, input, weight, bias, pool_kernel_size, pool_stride, pool_padding, return_taps);
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> run_conv2d_max_pool2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
+                                                 const std::optional<Tensor>& bias, const Ints& pool_kernel_size,
+                                                 const Ints& pool_stride, const Ints& pool_padding, bool return_taps) {
   const int64_t conv_sizes[] = {call.shape.n, call.shape.oc, call.shape.oh, call.shape.ow};
   const Ints pool_dilation{1, 1};
   const Pool2dShape pool =
@@ -69,7 +77,6 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2d(const Tensor& input, const Tensor& 
   return {output, taps};
 }
 
-}  // namespace
 }  // namespace convkit
 
 STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d_max_pool2d", TORCH_BOX(&convkit::conv2d_max_pool2d)); }

@@ -46,11 +46,11 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   if (chosen == Conv2dAlgorithm::kWinograd) {
     const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
     const Conv2dShape run = turned ? winograd_backward_input_shape(s) : s;
-    const Conv2dWinograd conv{run, conv2d_winograd_blocking(run, kernel), {}, {}, nullptr, {}, false, nullptr};
+    const Conv2dWinograd conv = conv2d_winograd_packing(run, {});
     plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
-    plan.packed_bytes = kWinogradPoints * conv.blocking.weight_floats * 4;
+    plan.packed_bytes = conv.block_floats() * 4;
     return plan;
   }
   if (chosen == Conv2dAlgorithm::kDepthwise) {
@@ -72,11 +72,10 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.workspace_bytes = conv.blocking.scratch_bytes();
   } else {
     const Conv2dShape run = turned ? largest_phase(s) : s;
-    const Conv2dDirect conv{run,    conv2d_blocking(run, kernel, Conv2dSums::kScratch), {}, {}, 0, nullptr, {}, false,
-                            nullptr};
+    const Conv2dDirect conv = conv2d_direct_packing(run, {}, 0);
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
-    plan.packed_bytes = conv.blocking.weight_floats * 4;
+    plan.packed_bytes = conv.block_floats() * 4;
   }
   return plan;
 }

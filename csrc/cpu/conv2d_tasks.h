@@ -17,18 +17,30 @@ inline double products(const Conv2dShape& s) {
   return static_cast<double>(s.n) * s.oc * s.oh * s.ow * s.group_ic() * s.kh * s.kw;
 }
 
-// A thread that gets no scratch skips its tasks; the error is raised when all threads are back.
-template <typename Conv>
-void run_tasks(const Conv& conv, void (*kernel)(const Conv&, int64_t, float*)) {
+// body(task, scratch). A thread that gets no scratch skips its tasks; the error is raised when all threads are back.
+template <typename Body>
+void tasks_with_scratch(int64_t tasks, double work, int64_t scratch_bytes, Body body) {
   std::atomic<bool> out_of_memory{false};
-  parallel_tasks(conv.tasks(), products(conv.shape), [&](int64_t task) {
-    float* scratch = static_cast<float*>(workspace(conv.blocking.scratch_bytes()));
-    if (scratch)
-      kernel(conv, task, scratch);
+  parallel_tasks(tasks, work, [&](int64_t task) {
+    if (float* scratch = static_cast<float*>(workspace(scratch_bytes)))
+      body(task, scratch);
     else
       out_of_memory = true;
   });
-  CONVKIT_CHECK(!out_of_memory, "conv2d: no memory for ", conv.blocking.scratch_bytes(), " bytes of workspace");
+  CONVKIT_CHECK(!out_of_memory, "conv2d: no memory for ", scratch_bytes, " bytes of workspace");
+}
+
+template <typename Conv>
+void run_tasks(const Conv& conv, void (*kernel)(const Conv&, int64_t, float*)) {
+  tasks_with_scratch(conv.tasks(), products(conv.shape), conv.blocking.scratch_bytes(),
+                     [&](int64_t task, float* scratch) { kernel(conv, task, scratch); });
+}
+
+template <typename Conv>
+void pack_blocks(const Conv& conv, void (*kernel)(const Conv&, int64_t, float*, float*), float* packed) {
+  const double floats = static_cast<double>(conv.weight_blocks()) * conv.block_floats();
+  tasks_with_scratch(conv.weight_blocks(), floats, conv.blocking.scratch_bytes(),
+                     [&](int64_t block, float* scratch) { kernel(conv, block, packed, scratch); });
 }
 
 // The same for a gradient of the weight whose reduction is dealt to `splits` tasks: their sums are added in order.

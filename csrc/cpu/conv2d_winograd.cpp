@@ -49,13 +49,23 @@ bool can_pool_tiles(const Pool2dShape& p) {
 }
 
 void conv2d_winograd(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                     const View4d<float>& output, const Conv2dEpilogue& epilogue) {
+                     const View4d<float>& output, const Conv2dEpilogue& epilogue, const float* packed_weight) {
   const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
   const Pool2dShape* pool = epilogue.pool ? &epilogue.pool->shape : nullptr;
-  const Conv2dWinograd conv{
-      shape,        conv2d_winograd_blocking(shape, kernel, pool), input, weight, epilogue.bias, output, epilogue.relu,
-      epilogue.pool};
+  const Conv2dWinograd conv{.shape = shape,
+                            .blocking = conv2d_winograd_blocking(shape, kernel, pool),
+                            .input = input,
+                            .weight = weight,
+                            .packed_weight = packed_weight,
+                            .bias = epilogue.bias,
+                            .output = output,
+                            .relu = epilogue.relu,
+                            .pool = epilogue.pool};
   run_tasks(conv, kernel.forward);
+}
+
+Conv2dWinograd conv2d_winograd_packing(const Conv2dShape& shape, const View4d<const float>& weight) {
+  return {.shape = shape, .blocking = conv2d_winograd_blocking(shape, kernels().conv2d_winograd), .weight = weight};
 }
 
 Conv2dShape winograd_backward_input_shape(const Conv2dShape& s) {

@@ -12,9 +12,13 @@ Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& shape, const 
 // Whether the windows of a pooling lie within tiles.
 bool can_pool_tiles(const Pool2dShape& pool);
 
-// output = epilogue(convolution of input with weight)
+// output = epilogue(convolution of input with weight); `packed_weight`, the blocks of conv2d_winograd_packing, spares
+// transforming.
 void conv2d_winograd(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                     const View4d<float>& output, const Conv2dEpilogue& epilogue);
+                     const View4d<float>& output, const Conv2dEpilogue& epilogue, const float* packed_weight = nullptr);
+
+// The blocks of packed weights, which depend on the shape of the weight alone.
+Conv2dWinograd conv2d_winograd_packing(const Conv2dShape& shape, const View4d<const float>& weight);
 
 // The convolution over grad_output that gives the gradient of the input.
 Conv2dShape winograd_backward_input_shape(const Conv2dShape& shape);

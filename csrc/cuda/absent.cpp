@@ -10,6 +10,7 @@
   OP(conv2d_backward_weight)                \
   OP(conv2d_backward_bias)                  \
   OP(conv2d_max_pool2d)                     \
+  OP(conv2d_packed)                         \
   OP(max_pool2d)                            \
   OP(max_pool2d_with_taps)                  \
   OP(max_pool2d_indices)                    \

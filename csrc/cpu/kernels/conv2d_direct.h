@@ -35,18 +35,22 @@ struct Conv2dPool {
 
 struct Conv2dDirect {
   Conv2dShape shape;
-  Conv2dBlocking blocking;
-  View4d<const float> input;
-  View4d<const float> weight;
-  int64_t weight_group_stride;  // from one group's weights to the next's
-  const float* bias;            // [oc] or null
-  View4d<float> output;
-  bool relu;
-  const Conv2dPool* pool;  // or null; then `output` is not used
+  Conv2dBlocking blocking = {};
+  View4d<const float> input = {};
+  View4d<const float> weight = {};
+  int64_t weight_group_stride = 0;       // from one group's weights to the next's
+  const float* packed_weight = nullptr;  // what pack_weight made of it, block after block, or null
+  const float* bias = nullptr;           // [oc] or null
+  View4d<float> output = {};
+  bool relu = false;
+  const Conv2dPool* pool = nullptr;  // or null; then `output` is not used
 
   int64_t tasks() const {
     return shape.n * shape.groups * blocking.row_bands * blocking.col_bands * blocking.oc_chunks;
   }
+  // A block of packed weights: a chunk of a group's output channels x a chunk of its input channels.
+  int64_t weight_blocks() const { return shape.groups * blocking.oc_chunks * blocking.ic_chunks; }
+  int64_t block_floats() const { return blocking.weight_floats; }
 };
 
 // The gradient of the weight: the reduction runs over pixels, in bands of `rows` x `cols` output pixels.
@@ -74,6 +78,7 @@ struct Conv2dBackwardWeight {
 struct Conv2dDirectKernels {
   int tile_rows, tile_cols;  // pixels x output channels of the register tile
   void (*forward)(const Conv2dDirect& conv, int64_t task, float* scratch);
+  void (*pack_weight)(const Conv2dDirect& conv, int64_t block, float* packed, float* scratch);
   void (*backward_weight)(const Conv2dBackwardWeight& conv, int64_t task, float* scratch);
 };
 

@@ -91,14 +91,23 @@ Sums place_sums(const Conv2dDirect& conv, const ConvTask& t, float* scratch) {
   return {scratch, t.cols * pixel, pixel};
 }
 
+void conv2d_direct_pack_weight(const Conv2dDirect& conv, int64_t block, float* packed, float*) {
+  const Conv2dBlocking& b = conv.blocking;
+  const int64_t ic = block % b.ic_chunks * b.ic_chunk, ocs = block / b.ic_chunks;
+  ConvTask t{};
+  t.group = ocs / b.oc_chunks, t.oc = ocs % b.oc_chunks * b.oc_chunk;
+  t.ocs = min(b.oc_chunk, conv.shape.group_oc() - t.oc);
+  pack_weight(conv, t, ic, min(b.ic_chunk, conv.shape.group_ic() - ic), packed + block * conv.block_floats());
+}
+
 void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBlocking& b = conv.blocking;
   const ConvTask t = decode(conv, task);
   if (b.sums == Conv2dSums::kPlanes) return conv2d_planes_forward(conv, t, scratch);
   float* band = scratch;
-  float* panels = band + b.input_floats;
-  const Sums sums = place_sums(conv, t, panels + b.weight_floats);
+  float* scratch_panels = band + b.input_floats;
+  const Sums sums = place_sums(conv, t, scratch_panels + b.weight_floats);
   const float* bias = conv.bias ? conv.bias + t.group * s.group_oc() + t.oc : nullptr;
 
   // A 1x1 window reads a channels_last input where it lies.
@@ -108,11 +117,13 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
       conv.input.data + t.n * conv.input.n + t.row * conv.input.h + t.col * conv.input.w + t.group * s.group_ic();
 
   // A 1x1 window reads little and writes much: some pixels get all their output channels before the next ones.
-  const int64_t block = s.kh * s.kw == 1 ? 8 * kTileRows : t.cols;
+  const int64_t col_block = s.kh * s.kw == 1 ? 8 * kTileRows : t.cols;
   for (int64_t ic = 0; ic < s.group_ic(); ic += b.ic_chunk) {
     const int64_t ics = min(b.ic_chunk, s.group_ic() - ic);
     if (!in_place) pack_input(conv, t, ic, ics, band);
-    pack_weight(conv, t, ic, ics, panels);
+    const int64_t block = (t.group * b.oc_chunks + t.oc / b.oc_chunk) * b.ic_chunks + ic / b.ic_chunk;
+    const float* panels = conv.packed_weight ? conv.packed_weight + block * conv.block_floats() : scratch_panels;
+    if (!conv.packed_weight) pack_weight(conv, t, ic, ics, scratch_panels);
     const bool last = ic + ics == s.group_ic();
     GemmTile tile{};
     tile.a_row = in_place ? conv.input.w : s.stride_w * ics;
@@ -124,8 +135,8 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
     tile.c_row = sums.pixel;
     tile.accumulate = ic > 0;
     tile.relu = last && conv.relu;
-    for (int64_t col = 0; col < t.cols; col += block) {
-      const int64_t cols = min(block, t.cols - col);
+    for (int64_t col = 0; col < t.cols; col += col_block) {
+      const int64_t cols = min(col_block, t.cols - col);
       for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
         float padded_bias[kTileCols] = {};
         tile.cols = min(kTileCols, t.ocs - oc);
@@ -133,7 +144,7 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
         if (last && bias) std::memcpy(padded_bias, bias + oc, tile.cols * sizeof(float));
         tile.bias = last && bias ? padded_bias : nullptr;
         for (int64_t r = 0; r < t.rows; ++r) {
-          if (col == 0)
+          if (col == 0 && !conv.packed_weight)
             prefetch_weight(conv, t, oc + tile.cols * r / t.rows, oc + tile.cols * (r + 1) / t.rows, ic + ics);
           tile.a =
               (in_place ? pixels + r * conv.input.h + ic : band + r * s.stride_h * b.band_w * ics) + col * tile.a_row;
@@ -146,7 +157,7 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
   if (conv.pool) {
     const View4d<const float> view{sums.data, 0, 1, sums.row, sums.pixel};
     const PoolBand pooled{view, t.n, t.row, t.rows, t.col, t.cols, t.group * s.group_oc() + t.oc, t.ocs};
-    store_pooled(*conv.pool, pooled, panels + b.weight_floats + b.output_floats);
+    store_pooled(*conv.pool, pooled, scratch_panels + b.weight_floats + b.output_floats);
   } else if (b.sums == Conv2dSums::kScratch) {
     const View4d<float>& y = conv.output;
     float* origin = y.data + t.n * y.n + (t.group * s.group_oc() + t.oc) * y.c + t.row * y.h + t.col * y.w;

@@ -30,20 +30,25 @@ struct Conv2dWinogradBlocking {
 
 struct Conv2dWinograd {
   Conv2dShape shape;
-  Conv2dWinogradBlocking blocking;
-  View4d<const float> input;
-  View4d<const float> weight;
-  const float* bias;  // [oc] or null
-  View4d<float> output;
-  bool relu;
-  const Conv2dPool* pool;  // or null; then `output` is not used; its windows lie within tiles
+  Conv2dWinogradBlocking blocking = {};
+  View4d<const float> input = {};
+  View4d<const float> weight = {};
+  const float* packed_weight = nullptr;  // what pack_weight made of it, block after block, or null
+  const float* bias = nullptr;           // [oc] or null
+  View4d<float> output = {};
+  bool relu = false;
+  const Conv2dPool* pool = nullptr;  // or null; then `output` is not used; its windows lie within tiles
 
   int64_t tasks() const { return blocking.tile_blocks * blocking.oc_chunks; }
+  // A block of packed weights: a chunk of output channels x a chunk of input channels.
+  int64_t weight_blocks() const { return blocking.oc_chunks * blocking.ic_chunks; }
+  int64_t block_floats() const { return kWinogradPoints * blocking.weight_floats; }
 };
 
 struct Conv2dWinogradKernels {
   int lanes, tile_rows, tile_cols;
   void (*forward)(const Conv2dWinograd& conv, int64_t task, float* scratch);
+  void (*pack_weight)(const Conv2dWinograd& conv, int64_t block, float* packed, float* scratch);
 };
 
 }  // namespace convkit

@@ -165,6 +165,13 @@ void winograd_transform_output(const Conv2dWinograd& conv, const WinogradRun& ru
   }
 }
 
+void conv2d_winograd_pack_weight(const Conv2dWinograd& conv, int64_t block, float* packed, float* scratch) {
+  const Conv2dWinogradBlocking& b = conv.blocking;
+  const int64_t oc = block / b.ic_chunks * b.oc_chunk, ic = block % b.ic_chunks * b.ic_chunk;
+  const int64_t ocs = min(b.oc_chunk, conv.shape.oc - oc), ics = min(b.ic_chunk, conv.shape.ic - ic);
+  winograd_transform_weight(conv, oc, ocs, ic, ics, scratch, packed + block * conv.block_floats());
+}
+
 void conv2d_winograd_forward(const Conv2dWinograd& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBlocking& b = conv.blocking;
@@ -173,8 +180,8 @@ void conv2d_winograd_forward(const Conv2dWinograd& conv, int64_t task, float* sc
   const int64_t begin = task / b.oc_chunks * b.tiles;
   const int64_t end = min(begin + b.tiles, s.n * b.tiles_h * b.tiles_w);
   float* input = scratch;
-  float* weight = input + kWinogradPoints * b.input_floats;
-  float* sums = weight + kWinogradPoints * b.weight_floats;
+  float* scratch_weight = input + kWinogradPoints * b.input_floats;
+  float* sums = scratch_weight + kWinogradPoints * b.weight_floats;
   float* run_pixels = sums + kWinogradPoints * b.sum_floats;
   float* panel = run_pixels + b.run_floats;
 
@@ -182,7 +189,9 @@ void conv2d_winograd_forward(const Conv2dWinograd& conv, int64_t task, float* sc
     const int64_t ics = min(b.ic_chunk, s.ic - ic);
     for_each_run(b, begin, end,
                  [&](const WinogradRun& run) { winograd_transform_input(conv, run, ic, ics, run_pixels, input); });
-    winograd_transform_weight(conv, oc, ocs, ic, ics, panel, weight);
+    const int64_t block = oc / b.oc_chunk * b.ic_chunks + ic / b.ic_chunk;
+    const float* weight = conv.packed_weight ? conv.packed_weight + block * conv.block_floats() : scratch_weight;
+    if (!conv.packed_weight) winograd_transform_weight(conv, oc, ocs, ic, ics, panel, scratch_weight);
     GemmTile tile{};
     tile.a_row = round_up(ics, kLanes);
     tile.a_outer = kWinogradChain;

@@ -1,0 +1,234 @@
+"""Packed weights: what conv2d makes of a weight in each call, kept from call to call. csrc/cpu/conv2d_packed.cpp.
+
+A call without gradient that spends much of its time on packing keeps the packed weight, and takes it again if a
+checksum over all of the weight says that nothing has changed: no version counter, address or object tells, since fused
+optimizers, writes through ``.data`` and swaps of it change a weight unseen. `prepack` keeps one without checking.
+"""
+
+import functools
+import threading
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import torch
+
+from convkit._library import _C
+from convkit.ops import _pool2d_shape
+from convkit.ops._arguments import empty
+from convkit.ops._autograd import define_without_gradient, needs_grad
+from convkit.ops._conv2d_fake import check_activation, check_algorithm, fake_output, output_channels_last
+from convkit.ops._conv2d_shape import output_size
+from convkit.ops._torch_internals import autocast_active, transforms_active
+
+# Packing costs as much as computing some hundred pixels: with 7x7 pixels and 512 channels a 3x3 call takes 4.0 ms with
+# a packed weight and 6.4 without (4x4: 2.4 and 4.9), from 28x28 on the same, since a packed weight is larger to read.
+FEW_PIXELS = 256
+# A smaller weight is packed in less time than it takes to look for it.
+LEAST_BYTES = 1 << 16
+
+
+def _fake(input, weight, bias, packed_weight, *arguments):
+    *geometry, activation, max_pool, algorithm = arguments
+    op = "conv2d_packed"
+    output = fake_output(op, input, weight, bias, geometry)
+    check_activation(op, activation)
+    check_algorithm(op, algorithm)
+    if not max_pool:
+        return output
+    pool = (max_pool[:2], max_pool[2:4], max_pool[4:])
+    sizes = _pool2d_shape.output_size(op, output.shape, *pool, [1, 1], False)
+    return empty(sizes, output_channels_last(input, weight), input)
+
+
+conv2d_packed = define_without_gradient("conv2d_packed", fake=_fake)
+
+
+@functools.lru_cache(4096)
+def _shape(input_size, weight_size, stride, padding, dilation, groups):
+    """What csrc/common/conv2d_shape.h holds, as a tuple of ints."""
+    output = output_size("conv2d", input_size, weight_size, stride, padding, dilation, groups)
+    return (*input_size, *output[1:], *weight_size[2:], *stride, padding[0], padding[2], *dilation, groups)
+
+
+@functools.lru_cache(4096)
+def _algorithm(shape, algorithm, _float32_algorithm):
+    """The algorithm that a float32 forward call takes, by name; None if it packs no weight."""
+    chosen = _C.conv2d_plan("forward", shape, "float32", algorithm)["algorithm"]
+    return chosen if _C.packed_weight_bytes(shape, chosen) else None
+
+
+def _pack(weight, shape, algorithm):
+    """-> uint8 [bytes]: a header that names what it was made for, and the blocks that the kernels read."""
+    packed = torch.empty(_C.packed_weight_bytes(shape, algorithm), dtype=torch.uint8)
+    _C.pack_weight(shape, algorithm, weight.data_ptr(), weight.stride(), packed.data_ptr())
+    return packed
+
+
+def _checksum(weight):
+    return _C.checksum(weight.data_ptr(), weight.numel() * 4), weight.shape, weight.stride()
+
+
+@dataclass
+class _Entry:
+    weight: weakref.ref
+    checksum: object = None
+    packed: torch.Tensor | None = None  # None until a weight is seen again
+
+
+class PackedWeightCache:
+    """Packed weights by weight and algorithm, the least recently used first; an entry dies with its weight."""
+
+    def __init__(self, limit):
+        self.limit, self.bytes = limit, 0
+        self._entries, self._lock = OrderedDict(), threading.RLock()
+
+    def _drop(self, key):
+        with self._lock:
+            entry = self._entries.pop(key, None)
+            if entry is not None and entry.packed is not None:
+                self.bytes -= entry.packed.numel()
+
+    def _shrink(self, limit):
+        while self.bytes > limit:
+            self._drop(next(iter(self._entries)))
+
+    def set_limit(self, limit):
+        with self._lock:
+            self.limit = limit
+            self._shrink(limit)
+
+    def find(self, weight, shape, algorithm):
+        """The packed weight, or None the first time that a weight is seen and if it does not fit."""
+        if not self.limit:
+            return None
+        key = (id(weight), algorithm, shape[-1])
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.weight() is not weight:
+                self._drop(key)
+                self._entries[key] = _Entry(weakref.ref(weight, lambda _: self._drop(key)))
+                return None
+            self._entries.move_to_end(key)
+            limit = self.limit
+        if _C.packed_weight_bytes(shape, algorithm) > limit:
+            return None
+        checksum = _checksum(weight)  # before packing: a weight that changes meanwhile is packed again next time
+        if entry.checksum == checksum:
+            return entry.packed
+        packed = _pack(weight, shape, algorithm)
+        with self._lock:
+            if self._entries.get(key) is entry:
+                self.bytes += packed.numel() - (0 if entry.packed is None else entry.packed.numel())
+                entry.packed, entry.checksum = packed, checksum
+                self._shrink(self.limit)
+        return packed
+
+
+cache = PackedWeightCache(limit=1 << 30)
+
+
+@dataclass
+class FrozenWeight:
+    """A weight that is taken not to change, and what was packed of it; stands for the weight in calls of conv2d."""
+
+    weight: torch.Tensor
+    packed: dict = field(default_factory=dict)
+
+    def find(self, weight, shape, algorithm):
+        if algorithm not in self.packed:
+            self.packed[algorithm] = _pack(weight, shape, algorithm)
+        return self.packed[algorithm]
+
+
+def set_packed_weight_limit(limit):
+    """Bound the packed weights that calls of :func:`convkit.conv2d` keep by themselves, in bytes; initially 1 GiB.
+
+    0 keeps none. What :func:`convkit.prepack` returns belongs to its caller and does not count.
+
+    Raises:
+        TypeError, ValueError: not an int, or negative.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"set_packed_weight_limit: limit must be an int, but got {limit!r}")
+    if limit < 0:
+        raise ValueError(f"set_packed_weight_limit: limit must not be negative, but got {limit}")
+    cache.set_limit(limit)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedWeight:
+    """What :func:`prepack` returns; can be pickled and copied.
+
+    Attributes:
+        weight, bias: the originals, detached; bias may be None.
+        stride, padding, dilation, groups: of the calls that it serves; padding is (top, bottom, left, right).
+        algorithm: the one that it was packed for.
+        isa: the instruction set that it was packed for; on another one calls pack ``weight`` themselves.
+        packed: uint8 bytes, or None where the algorithm packs nothing.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    stride: tuple
+    padding: tuple
+    dilation: tuple
+    groups: int
+    algorithm: str
+    isa: str
+    packed: torch.Tensor | None
+
+    def bytes_for(self, input, weight, bias):
+        """The packed bytes if a call can take them, else None."""
+        return self.packed if self.isa == _C.isa() and serves(input, weight, bias) else None
+
+    def check(self, stride, padding, dilation, groups, algorithm):
+        """ValueError where a call differs from what the weight was packed for."""
+        asked = {"stride": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation), "groups": groups}
+        if algorithm != "auto":
+            asked["algorithm"] = algorithm
+        for name, value in asked.items():
+            if value != getattr(self, name):
+                raise ValueError(
+                    f"conv2d: {name}={value}, but the packed weight was made for {name}={getattr(self, name)}"
+                )
+
+
+def prepack_arguments(weight, bias, stride, padding, dilation, groups, input_size, algorithm):
+    """`convkit.prepack` with arguments that are checked and normalised."""
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    shape = _shape((1, weight.shape[1] * groups, *input_size), tuple(weight.shape), stride, padding, dilation, groups)
+    dtype = str(weight.dtype).removeprefix("torch.")
+    algorithm = _C.conv2d_plan("forward", shape, dtype, algorithm)["algorithm"]
+    packs = weight.dtype == torch.float32 and weight.device.type == "cpu" and _C.packed_weight_bytes(shape, algorithm)
+    packed = _pack(weight, shape, algorithm) if packs else None
+    return PackedWeight(weight, bias, stride, padding, dilation, groups, algorithm, _C.isa(), packed)
+
+
+def find(store, input, weight, bias, stride, padding, dilation, groups, algorithm):
+    """(packed weight that ``store`` keeps for a call, algorithm); the first is None where that does not pay."""
+    if (
+        not serves(input, weight, bias)
+        or weight.numel() * 4 < LEAST_BYTES
+        or input.numel() > FEW_PIXELS * stride[0] * stride[1] * input.shape[1]
+        or not (weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last))
+    ):
+        return None, algorithm
+    geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
+    shape = _shape(tuple(input.shape), tuple(weight.shape), *geometry)
+    chosen = _algorithm(shape, algorithm, _C.get_float32_algorithm())
+    return (None, algorithm) if chosen is None else (store.find(weight, shape, chosen), chosen)
+
+
+def serves(input, weight, bias):
+    """Whether a call can take packed weights at all: float32 on the CPU, nobody records or transforms it."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(weight) in (torch.Tensor, torch.nn.Parameter)
+        and type(input) in (torch.Tensor, torch.nn.Parameter)
+        and weight.dtype == torch.float32
+        and weight.device.type == "cpu"
+        and not needs_grad((input, weight, bias))
+        and not transforms_active()
+        and not autocast_active()
+    )

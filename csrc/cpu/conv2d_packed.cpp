@@ -1,0 +1,130 @@
+#include "cpu/conv2d_packed.h"
+
+#include <bit>
+#include <cstring>
+
+#include "cpu/conv2d.h"
+#include "cpu/conv2d_tasks.h"
+#include "cpu/conv2d_winograd.h"
+#include "cpu/isa.h"
+#include "cpu/tensor_view.h"
+
+namespace convkit {
+namespace {
+
+using Ints = std::vector<int64_t>;
+
+// What a packed weight was made for; its blocks follow. 64 bytes: the blocks stay aligned.
+struct Header {
+  int64_t algorithm, tile_cols, oc, group_ic, kh, kw, groups, bytes;
+  bool operator==(const Header&) const = default;
+};
+constexpr int64_t kHeaderBytes = sizeof(Header);
+
+template <typename Packing, typename Kernels>
+Header header_of(Conv2dAlgorithm algorithm, const Packing& packing, const Kernels& kernel) {
+  const Conv2dShape& s = packing.shape;
+  const int64_t bytes = packing.weight_blocks() * packing.block_floats() * 4;
+  return {static_cast<int64_t>(algorithm), kernel.tile_cols, s.oc, s.group_ic(), s.kh, s.kw, s.groups, bytes};
+}
+
+// use(packing, kernels) of an algorithm that packs.
+template <typename Use>
+void with_packing(Conv2dAlgorithm algorithm, const Conv2dShape& s, const View4d<const float>& weight, Use use) {
+  if (algorithm == Conv2dAlgorithm::kWinograd)
+    use(conv2d_winograd_packing(s, weight), kernels().conv2d_winograd);
+  else if (algorithm == Conv2dAlgorithm::kDirect)
+    use(conv2d_direct_packing(s, weight, s.group_oc() * weight.n), kernels().conv2d_direct);
+}
+
+Conv2dAlgorithm select(const Conv2dShape& s, const std::string& algorithm) {
+  return conv2d_select("prepack", {Conv2dDirection::kForward, s, ScalarType::Float}, algorithm);
+}
+
+Tensor conv2d_packed(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                     const Tensor& packed_weight, const Ints& stride, const Ints& padding, const Ints& dilation,
+                     int64_t groups, const std::string& activation, const Ints& max_pool,
+                     const std::string& algorithm) {
+  constexpr const char* kOp = "conv2d_packed";
+  Conv2dCall call =
+      prepare_conv2d(kOp, input, weight, bias, {stride, padding, dilation, groups}, activation, algorithm);
+  CONVKIT_CHECK(max_pool.empty() || max_pool.size() == 6, kOp, ": max_pool must have 0 or 6 values, but got ",
+                max_pool.size());
+  const auto* bytes = static_cast<const uint8_t*>(packed_weight.const_data_ptr());
+  const int64_t size = packed_weight.numel();
+  bool fits = false;
+  with_packing(call.algorithm, call.shape, {}, [&](const auto& packing, const auto& kernel) {
+    const Header wanted = header_of(call.algorithm, packing, kernel);
+    fits = packed_weight.scalar_type() == ScalarType::Byte && is_dense(packed_weight) &&
+           size == kHeaderBytes + wanted.bytes && std::memcmp(bytes, &wanted, kHeaderBytes) == 0;
+  });
+  CONVKIT_CHECK(fits, kOp, ": packed_weight of size ", format_sizes(packed_weight.sizes()),
+                " was not made for this weight, algorithm and ISA");
+  call.packed_weight = reinterpret_cast<const float*>(bytes + kHeaderBytes);
+  if (max_pool.empty()) return run_conv2d(call, input, weight, bias);
+  const auto at = max_pool.begin();
+  return std::get<0>(
+      run_conv2d_max_pool2d(call, input, weight, bias, {at, at + 2}, {at + 2, at + 4}, {at + 4, at + 6}, false));
+}
+
+// Xor, rotation and multiplication, in eight chains side by side: as fast as memory is read.
+uint64_t mix(uint64_t hash, uint64_t word) { return std::rotl(hash ^ word, 29) * 0x9E3779B97F4A7C15; }
+
+struct Chains {
+  static constexpr int kNumber = 8;
+  static constexpr int64_t kBytes = kNumber * 8;
+  uint64_t hash[kNumber] = {1, 2, 3, 4, 5, 6, 7, 8};
+
+  void add(const uint8_t* bytes) {
+    uint64_t words[kNumber];
+    std::memcpy(words, bytes, kBytes);
+#pragma GCC unroll 8
+    for (int i = 0; i < kNumber; ++i) hash[i] = mix(hash[i], words[i]);
+  }
+};
+
+uint64_t checksum_part(const uint8_t* bytes, int64_t size) {
+  Chains chains;
+  for (; size >= Chains::kBytes; bytes += Chains::kBytes, size -= Chains::kBytes) chains.add(bytes);
+  uint8_t rest[Chains::kBytes] = {};
+  std::memcpy(rest, bytes, size);
+  chains.add(rest);
+  uint64_t hash = 0;
+  for (const uint64_t chain : chains.hash) hash = mix(hash, chain);
+  return hash;
+}
+
+}  // namespace
+
+int64_t packed_weight_bytes(const Conv2dShape& s, const std::string& algorithm) {
+  const Conv2dAlgorithm chosen = select(s, algorithm);
+  int64_t bytes = 0;
+  with_packing(chosen, s, {}, [&](const auto& packing, const auto& kernel) {
+    bytes = kHeaderBytes + header_of(chosen, packing, kernel).bytes;
+  });
+  return bytes;
+}
+
+void pack_weight(const Conv2dShape& s, const std::string& algorithm, const View4d<const float>& weight,
+                 uint8_t* packed) {
+  const Conv2dAlgorithm chosen = select(s, algorithm);
+  with_packing(chosen, s, weight, [&](const auto& packing, const auto& kernel) {
+    const Header header = header_of(chosen, packing, kernel);
+    std::memcpy(packed, &header, kHeaderBytes);
+    pack_blocks(packing, kernel.pack_weight, reinterpret_cast<float*>(packed + kHeaderBytes));
+  });
+}
+
+uint64_t checksum(const uint8_t* bytes, int64_t size) {
+  constexpr int64_t kPart = 1 << 18;
+  std::vector<uint64_t> parts(ceil_div(size, kPart));
+  parallel_tasks(parts.size(), static_cast<double>(size) / 8,
+                 [&](int64_t i) { parts[i] = checksum_part(bytes + i * kPart, min(kPart, size - i * kPart)); });
+  uint64_t hash = size;
+  for (const uint64_t part : parts) hash = mix(hash, part);
+  return hash;
+}
+
+}  // namespace convkit
+
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d_packed", TORCH_BOX(&convkit::conv2d_packed)); }

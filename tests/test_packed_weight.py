@@ -1,0 +1,305 @@
+"""Packed weights: prepack, and those that conv2d keeps by itself."""
+
+import copy
+import gc
+import pickle
+import threading
+
+import pytest
+import torch
+
+import convkit
+from convkit.ops._packed_weight import FEW_PIXELS, LEAST_BYTES, cache
+from convkit.testing.shapes import random
+
+# input size, weight size, stride, padding, dilation, groups
+CALLS = {
+    "winograd": ((2, 128, 9, 8), (48, 128, 3, 3), 1, 1, 1, 1),
+    "small map": ((1, 200, 4, 4), (40, 200, 3, 3), 1, 1, 1, 1),
+    "pointwise": ((1, 331, 7, 7), (129, 331, 1, 1), 1, 0, 1, 1),
+    "strided, dilated": ((1, 96, 15, 14), (80, 96, 3, 2), (2, 1), (1, 0), (1, 2), 1),
+    "grouped": ((1, 96, 9, 9), (72, 32, 3, 3), 1, 1, 1, 3),
+    "depthwise": ((1, 64, 9, 9), (64, 1, 3, 3), 1, 1, 1, 64),
+    "two channels": ((1, 2, 9, 9), (8, 2, 3, 3), 1, 1, 1, 1),
+}
+EPILOGUES = [{}, {"activation": "relu"}, {"activation": "relu", "max_pool": 2}, {"max_pool": (3, 2, 1)}]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache():
+    gc.collect()
+    convkit.set_packed_weight_limit(0)
+    convkit.set_packed_weight_limit(1 << 30)
+
+
+def operands(name, memory_format=torch.contiguous_format):
+    input_size, weight_size, *geometry = CALLS[name]
+    input = random(input_size).contiguous(memory_format=memory_format)
+    weight = random(weight_size, seed=1).contiguous(memory_format=memory_format)
+    return input, weight, random(weight_size[:1], seed=2), geometry
+
+
+def fresh(input, weight, bias, *geometry, **options):
+    """What a call gives that keeps nothing."""
+    convkit.set_packed_weight_limit(0)
+    try:
+        return convkit.conv2d(input, weight, bias, *geometry, **options)
+    finally:
+        convkit.set_packed_weight_limit(1 << 30)
+
+
+def kept():
+    return convkit.memory_stats()["packed_weight_bytes"]
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES, ids=str)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("name", CALLS)
+def test_prepack_gives_the_same_bits(name, memory_format, epilogue):
+    input, weight, bias, geometry = operands(name, memory_format)
+    packed = convkit.prepack(weight, bias, *geometry, input_size=input.shape[2:])
+    expected = fresh(input, weight, bias, *geometry, **epilogue)
+    output = convkit.conv2d(input, packed, None, *geometry, **epilogue)
+    assert torch.equal(output, expected)
+    assert output.stride() == expected.stride()
+    for other in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert torch.equal(convkit.conv2d(input, other, None, *geometry, **epilogue), expected)
+    if weight[0].numel() > 64:  # smaller windows are read where they lie
+        weight.zero_()
+        assert torch.equal(convkit.conv2d(input, packed, None, *geometry, **epilogue), expected)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "direct", "generic"])
+def test_prepack_decides_the_algorithm(algorithm):
+    input, weight, bias, geometry = operands("winograd")
+    packed = convkit.prepack(weight, bias, *geometry, algorithm=algorithm)
+    assert packed.algorithm == algorithm
+    assert (packed.packed is None) == (algorithm == "generic")
+    expected = fresh(input, weight, bias, *geometry, algorithm=algorithm)
+    assert torch.equal(convkit.conv2d(input, packed, None, *geometry), expected)
+    assert torch.equal(convkit.conv2d(input, packed, bias, *geometry, algorithm=algorithm), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_prepack_of_other_dtypes(dtype):
+    input, weight, bias, geometry = operands("winograd")
+    packed = convkit.prepack(weight, bias, *geometry, dtype=dtype)
+    assert packed.weight.dtype == dtype
+    expected = fresh(input.to(dtype), weight.to(dtype), bias.to(dtype), *geometry)
+    assert torch.equal(convkit.conv2d(input.to(dtype), packed, None, *geometry), expected)
+
+
+def test_a_gradient_flows_to_the_input_and_not_to_a_packed_weight():
+    input, weight, bias, geometry = operands("winograd")
+    packed = convkit.prepack(weight.requires_grad_(), bias, *geometry)
+    input.requires_grad_()
+    convkit.conv2d(input, packed, None, *geometry).sum().backward()
+    expected = torch.autograd.grad(convkit.conv2d(input, weight, bias, *geometry).sum(), input)[0]
+    assert torch.equal(input.grad, expected)
+    assert weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"stride": 2}, r"stride=\(2, 2\), but the packed weight was made for stride=\(1, 1\)"),
+        ({"padding": 0}, r"padding=\(0, 0, 0, 0\), but .* padding=\(1, 1, 1, 1\)"),
+        ({"dilation": 2}, r"dilation=\(2, 2\), but"),
+        ({"groups": 2}, r"groups=2, but"),
+        ({"algorithm": "generic"}, r"algorithm=generic, but .* algorithm=winograd"),
+    ],
+)
+def test_a_call_that_differs_from_the_packing_is_refused(changed, message):
+    input, weight, bias, _ = operands("winograd")
+    packed = convkit.prepack(weight, bias, padding=1)
+    with pytest.raises(ValueError, match=f"conv2d: {message}"):
+        convkit.conv2d(input, packed, **{"padding": 1, **changed})
+
+
+def test_prepack_refuses_what_conv2d_refuses():
+    weight = random((8, 4, 3, 3))
+    with pytest.raises(TypeError, match=r"prepack\(\): argument 'weight' must be Tensor, not list"):
+        convkit.prepack([1])
+    with pytest.raises(ValueError, match="algorithm must be one of"):
+        convkit.prepack(weight, algorithm="fastest")
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        convkit.prepack(weight, input_size=2)
+    with pytest.raises(RuntimeError, match="stride"):
+        convkit.prepack(weight, stride=0)
+
+
+def test_the_op_refuses_bytes_that_were_made_for_something_else():
+    input, weight, _, _ = operands("winograd")
+    geometry = ([1, 1], [1, 1, 1, 1], [1, 1], 1)
+    op = torch.ops.convkit.conv2d_packed
+    good = convkit.prepack(weight, padding=1).packed
+    other = convkit.prepack(random((48, 64, 3, 3)), padding=1).packed
+    for bad in (
+        other,
+        good[:-1],
+        good[:0],
+        good.float(),
+        convkit.prepack(weight, padding=1, algorithm="direct").packed,
+    ):
+        with pytest.raises(RuntimeError, match=r"conv2d_packed: packed_weight of size .* was not made for this weight"):
+            op(input, weight, None, bad, *geometry, "none", [], "winograd")
+    with pytest.raises(RuntimeError, match="conv2d_packed: it has no gradient"):
+        op(input.requires_grad_(), weight, None, good, *geometry, "none", [], "winograd")
+
+
+@pytest.mark.parametrize("name", ["winograd", "small map", "pointwise"])
+def test_a_weight_that_is_used_again_is_kept(name):
+    input, weight, bias, geometry = operands(name)
+    expected = fresh(input, weight, bias, *geometry)
+    for _ in range(4):
+        assert torch.equal(convkit.conv2d(input, weight, bias, *geometry), expected)
+    bytes = kept()
+    assert bytes >= weight.numel() * 4
+    assert [op.op for op in convkit.explain(convkit.conv2d, input, weight, bias, *geometry).ops] == ["conv2d_packed"]
+    convkit.conv2d(input.clone(), weight, None, *geometry, activation="relu")
+    assert kept() == bytes
+    del weight
+    gc.collect()
+    assert kept() == 0
+
+
+def test_small_weights_and_many_pixels_are_not_kept():
+    small = random((16, LEAST_BYTES // 4 // 9 // 16, 3, 3))
+    images = random((1, 64, 17, FEW_PIXELS // 16)), random((1, small.shape[1], 9, 9))
+    for _ in range(3):
+        convkit.conv2d(images[0], random((64, 64, 3, 3)), padding=1)
+        convkit.conv2d(images[1], small, padding=1)
+    assert kept() == 0
+
+
+CHANGES = {
+    "in place": lambda weight: weight.mul_(-1),
+    "data in place": lambda weight: weight.data.mul_(-1),
+    "one element": lambda weight: weight.data[-1:, -1:, -1:, -1:].add_(1),
+    "signs": lambda weight: weight.data[:, ::16].neg_(),
+    "average": lambda weight: weight.data.lerp_(torch.ones_like(weight), 1e-3),
+    "swap": lambda weight: setattr(weight, "data", weight.data * 2),
+    "format": lambda weight: setattr(weight, "data", weight.data.contiguous(memory_format=torch.channels_last)),
+    "numpy": lambda weight: weight.detach().numpy().fill(0.5),
+    "two exchanged": lambda weight: weight.data.copy_(weight.data.flip(0)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_weight_is_packed_again(change):
+    input, weight, bias, geometry = operands("winograd")
+    weight = torch.nn.Parameter(weight)
+    with torch.no_grad():
+        for _ in range(3):
+            convkit.conv2d(input, weight, bias, *geometry)
+            CHANGES[change](weight)
+            expected = fresh(input, weight.clone(memory_format=torch.preserve_format), bias, *geometry)
+            assert torch.equal(convkit.conv2d(input, weight, bias, *geometry), expected)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_fused_optimizer_steps_between_calls(optimizer):
+    module = convkit.nn.Conv2d(128, 48, 3, padding=1)
+    step = optimizer(module.parameters(), lr=0.1, fused=True)
+    input = random((1, 128, 9, 9))
+    for _ in range(4):
+        with torch.no_grad():
+            for _ in range(3):
+                output = module(input)
+            assert torch.equal(output, fresh(input, module.weight.clone(), module.bias, padding=1))
+        module(input).square().mean().backward()
+        step.step()
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_load_state_dict(assign):
+    one, other = (convkit.nn.Conv2d(128, 48, 3, padding=1) for _ in range(2))
+    input = random((1, 128, 9, 9))
+    with torch.no_grad():
+        expected = other(input)
+        for _ in range(3):
+            one(input)
+        one.load_state_dict(other.state_dict(), assign=assign)
+        for _ in range(3):
+            assert torch.equal(one(input), expected)
+
+
+def test_fresh_weights_leave_nothing_behind():
+    input, weight, bias, geometry = operands("winograd")
+    for i in range(1000):
+        changed = weight + i
+        convkit.conv2d(input[:1, :, :3, :3], changed, bias, *geometry)
+        if i % 50 == 0:
+            convkit.conv2d(input[:1, :, :3, :3], changed, bias, *geometry)
+    del changed
+    gc.collect()
+    assert kept() == 0
+    assert not cache._entries
+
+
+def test_inference_tensors():
+    input, weight, bias, geometry = operands("winograd")
+    expected = fresh(input, weight, bias, *geometry)
+    with torch.inference_mode():
+        weight = weight.clone()
+        for _ in range(3):
+            assert torch.equal(convkit.conv2d(input, weight, bias, *geometry), expected)
+        assert kept() > 0
+        output = convkit.conv2d(input, weight.neg_(), None, *geometry)
+        assert torch.equal(output, fresh(input, weight, None, *geometry))
+
+
+def test_a_recorded_call_keeps_nothing():
+    input, weight, bias, geometry = operands("winograd")
+    weight.requires_grad_()
+    for _ in range(3):
+        convkit.conv2d(input, weight, bias, *geometry)
+    assert kept() == 0
+
+
+def test_the_limit_evicts_the_least_recently_used():
+    input, weight, bias, geometry = operands("winograd")
+    weights = [weight + i for i in range(3)]
+    convkit.conv2d(input, weights[0], bias, *geometry)
+    convkit.conv2d(input, weights[0], bias, *geometry)
+    one = kept()
+    convkit.set_packed_weight_limit(2 * one)
+    expected = [convkit.conv2d(input, w.clone(), bias, *geometry) for w in weights]
+    for _ in range(3):
+        for w, e in zip(weights, expected, strict=True):
+            assert torch.equal(convkit.conv2d(input, w, bias, *geometry), e)
+            assert kept() <= 2 * one
+    convkit.set_packed_weight_limit(one - 1)
+    assert kept() == 0
+    convkit.conv2d(input, weights[0], bias, *geometry)
+    assert kept() == 0
+
+
+@pytest.mark.parametrize(("limit", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)])
+def test_bad_limits(limit, error):
+    with pytest.raises(error, match="set_packed_weight_limit: limit must"):
+        convkit.set_packed_weight_limit(limit)
+
+
+def test_threads_that_share_weights():
+    input, weight, bias, geometry = operands("winograd")
+    weights = [weight * (i + 1) for i in range(4)]
+    expected = [fresh(input, w, bias, *geometry) for w in weights]
+    limit = weight.numel() * 12
+    convkit.set_packed_weight_limit(limit)
+    wrong = []
+
+    def work(start):
+        for i in range(start, start + 60):
+            if not torch.equal(convkit.conv2d(input, weights[i % 4], bias, *geometry), expected[i % 4]):
+                wrong.append(i)
+            if i % 20 == 0:
+                convkit.set_packed_weight_limit(limit + i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert cache.bytes == sum(e.packed.numel() for e in cache._entries.values() if e.packed is not None)
