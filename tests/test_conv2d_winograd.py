@@ -44,15 +44,17 @@ def run(x, weight, bias, padding, algorithm, **fused):
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["nchw", "channels_last"])
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_values_and_the_gradient_of_the_input(case, memory_format):
+def test_values_and_gradients(case, memory_format):
     x, weight, bias, padding = make(case, memory_format)
-    y, grad, _ = run(x, weight, bias, padding, "winograd")
+    y, grad, weight_grad = run(x, weight, bias, padding, "winograd")
     convolve = functools.partial(F.conv2d, padding=padding)
     exact = tolerances.reference(convolve, [x, weight, bias], y)
     tolerances.assert_close(y, *exact[0], "winograd")
     tolerances.assert_close(grad, *exact[1], "winograd")
+    tolerances.assert_close(weight_grad, *exact[2], "winograd")
     assert y.stride() == convolve(x, weight, bias).stride()
     assert grad.stride() == x.stride()
+    assert weight_grad.stride() == weight.stride()
 
 
 @pytest.mark.parametrize("kind", ["normal", "relu", "offset"])
@@ -67,6 +69,29 @@ def test_relative_error_beside_direct_sums(channels, kind):
         for algorithm in ("winograd", "direct")
     )
     assert winograd <= tolerances.WINOGRAD_TIMES_DIRECT * direct
+    assert winograd != direct
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "offset"])
+@pytest.mark.parametrize("case", [(1, 64, 56, 32), (8, 16, 14, 32), (1, 200, 14, 40)], ids=str)
+def test_relative_error_of_the_gradient_of_the_weight(case, kind):
+    n, ic, size, oc = case
+    x = shapes.random((n, ic, size, size), kind="offset" if kind == "offset" else "normal", seed=1)
+    grad = shapes.random((n, oc, size, size), kind="offset" if kind == "offset" else "normal", seed=2)
+    if kind == "relu":
+        x, grad = x.relu(), grad.relu()
+    exact = torch.nn.grad.conv2d_weight(x.double(), (oc, ic, 3, 3), grad.double(), padding=1)
+    winograd, direct = (
+        tolerances.relative_error(
+            torch.ops.convkit.conv2d_backward_weight(
+                grad, x, [oc, ic, 3, 3], False, [1, 1], [1, 1, 1, 1], [1, 1], 1, algorithm
+            ),
+            exact,
+        )
+        for algorithm in ("winograd", "direct")
+    )
+    sparse = tolerances.WINOGRAD_SPARSE_WEIGHT_TIMES_DIRECT
+    assert winograd <= (sparse if kind == "relu" else tolerances.WINOGRAD_TIMES_DIRECT) * direct
     assert winograd != direct
 
 
@@ -96,6 +121,19 @@ def test_an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads(
         for n in (1, 3):
             part = convkit.conv2d(x[:n], weight, bias, padding=padding, algorithm="winograd")
             assert torch.equal(part, whole[:n])
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("case", CASES[:4], ids=IDS[:4])
+def test_the_gradient_of_the_weight_has_the_same_bits_on_any_number_of_threads(case):
+    operands = make((8, *case[1:]), torch.contiguous_format)
+    threads = torch.get_num_threads()
+    expected = run(*operands, "winograd")[2]
+    try:
+        for count in (1, 3, 8):
+            torch.set_num_threads(count)
+            assert torch.equal(run(*operands, "winograd")[2], expected)
     finally:
         torch.set_num_threads(threads)
 
@@ -149,6 +187,11 @@ def test_auto_takes_winograd_where_it_pays():
     assert chosen((1, 16, 7, 7), (15, 16, 3, 3), padding=1) == ("direct", "there are fewer than 16 channels")
     algorithm, reason = chosen((1, 16, 8, 9), (16, 16, 3, 3))
     assert (algorithm, reason) == ("direct", "the output is less than 7 pixels high or wide")
+    x, weight = torch.zeros(1, 16, 13, 14), torch.zeros(16, 16, 3, 3, requires_grad=True)
+    plan = convkit.explain(lambda: convkit.conv2d(x, weight, padding=1).sum().backward())
+    gradient = next(op for op in plan.ops if op.op == "conv2d_backward_weight")
+    assert gradient.algorithm == "direct"
+    assert gradient.passed_over["winograd"] == "the output is less than 14 pixels high or wide"
     for batch in (1, 64):  # the batch has no say: an image gives the same bits in any
         assert chosen((batch, 16, 9, 9), (16, 16, 3, 3))[0] == "winograd"
 

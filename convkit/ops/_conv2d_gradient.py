@@ -31,8 +31,7 @@ class Geometry:
 
     def grad_weight(self, grad_output, input):
         size, channels_last = self.weight_size, self.weight_channels_last
-        algorithm = "auto" if self.algorithm == "winograd" else self.algorithm  # which has no gradient of the weight
-        return conv2d_backward_weight(grad_output, input, size, channels_last, *self.arguments, algorithm)
+        return conv2d_backward_weight(grad_output, input, size, channels_last, *self.arguments, self.algorithm)
 
     def grads(self, needs, grad_output, input, weight):
         """(grad_input, grad_weight, grad_bias), each where it is needed."""

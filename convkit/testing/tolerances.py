@@ -16,6 +16,8 @@ FACTOR = {"direct": 12, "depthwise": 12, "generic": 12, "winograd": 50}  # c, fo
 FACTOR_16_BIT = 1  # beside float32's own error
 # The relative L2 error of Winograd may be so many times that of direct sums.
 WINOGRAD_TIMES_DIRECT = 3
+# The gradient of its weight where half of input and grad_output are zeros: direct sums round only half of their terms.
+WINOGRAD_SPARSE_WEIGHT_TIMES_DIRECT = 4.5
 # Direct float32 is also compared with torch in the same dtype.
 TIMES_TORCH, PLUS_EPS = 2, 4
 HALF_TYPES = (torch.bfloat16, torch.float16)

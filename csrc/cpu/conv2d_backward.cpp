@@ -56,8 +56,9 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
   if (grad_weight.numel() == 0) return grad_weight;
   if (chosen != Conv2dAlgorithm::kGeneric) {
-    const auto backward =
-        chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_weight : conv2d_direct_backward_weight;
+    const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_weight
+                          : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_weight
+                                                                  : conv2d_direct_backward_weight;
     backward(s, const_view<float>(input), const_view<float>(grad_output), view<float>(grad_weight));
     return grad_weight;
   }

@@ -45,9 +45,15 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   const bool turned = problem.direction == Conv2dDirection::kBackwardInput;
   if (chosen == Conv2dAlgorithm::kWinograd) {
     const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
+    plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
+    if (problem.direction == Conv2dDirection::kBackwardWeight) {
+      const Conv2dWinogradBackwardWeight conv{s, conv2d_winograd_backward_weight_blocking(s, kernel)};
+      plan.tasks = conv.tasks();
+      plan.workspace_bytes = conv.blocking.scratch_bytes();
+      return plan;
+    }
     const Conv2dShape run = turned ? winograd_backward_input_shape(s) : s;
     const Conv2dWinograd conv = conv2d_winograd_packing(run, {});
-    plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
     plan.packed_bytes = conv.block_floats() * 4;

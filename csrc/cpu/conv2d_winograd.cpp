@@ -16,12 +16,12 @@ constexpr int64_t kOutputChannels = 64;
 constexpr int64_t kInputChannels = 128;
 // Tiles side by side: their input, 6 rows of 34 pixels, is packed at a time.
 constexpr int64_t kRun = 8;
+constexpr int64_t kCacheLine = 16;  // keeps the 36 points of one place apart: they lie in different sets of a cache
 
 }  // namespace
 
 Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& s, const Conv2dWinogradKernels& kernels,
                                                 const Pool2dShape* pool) {
-  constexpr int64_t kCacheLine = 16;  // keeps the 36 points of one place apart: they lie in different sets of a cache
   Conv2dWinogradBlocking b;
   b.tiles_h = ceil_div(s.oh, kWinogradTile), b.tiles_w = ceil_div(s.ow, kWinogradTile);
   const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);
@@ -77,6 +77,37 @@ void conv2d_winograd_backward_input(const Conv2dShape& s, const View4d<const flo
   const View4d<const float> rotated{weight.data + 2 * weight.h + 2 * weight.w, weight.c, weight.n, -weight.h,
                                     -weight.w};
   conv2d_winograd(winograd_backward_input_shape(s), grad_output, rotated, grad_input, {});
+}
+
+Conv2dWinogradBackwardWeightBlocking conv2d_winograd_backward_weight_blocking(const Conv2dShape& s,
+                                                                              const Conv2dWinogradKernels& kernels) {
+  constexpr int64_t kMinTasks = 32;         // work for many threads where the weight is small
+  constexpr int64_t kBlocksPerSplit = 256;  // additions to one sum
+  constexpr int64_t kChannels = 64;         // of input and of output: transforming them is small beside the products
+  Conv2dWinogradBackwardWeightBlocking b;
+  b.tiles_h = ceil_div(s.oh, kWinogradTile), b.tiles_w = ceil_div(s.ow, kWinogradTile);
+  const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);
+  b.tiles = tiles.size, b.tile_blocks = tiles.number;
+  const Chunks ic = cut(s.ic, kChannels, kernels.lanes), oc = cut(s.oc, kChannels, kernels.tile_cols);
+  b.ic_chunk = ic.size, b.ic_chunks = ic.number, b.oc_chunk = oc.size, b.oc_chunks = oc.number;
+  b.run = min(kRun, b.tiles_w);
+  const int64_t enough = ceil_div(kMinTasks, b.ic_chunks * b.oc_chunks);
+  b.splits = clamp(max(enough, ceil_div(b.tile_blocks, kBlocksPerSplit)), 1, b.tile_blocks);
+  const int64_t ics = round_up(b.ic_chunk, kernels.lanes), ocs = round_up(b.oc_chunk, kernels.tile_cols);
+  b.input_floats = b.tiles * ics + kCacheLine;
+  b.grad_floats = b.tiles * ocs + kCacheLine;
+  b.sum_floats = ics * ocs + kCacheLine;
+  const int64_t columns = b.run * kWinogradTile;
+  b.run_floats = round_up(max(kWinogradPatch * (columns + 2) * ics, max(kWinogradTile * columns, 9 * ics) * ocs), 16);
+  return b;
+}
+
+void conv2d_winograd_backward_weight(const Conv2dShape& s, const View4d<const float>& input,
+                                     const View4d<const float>& grad_output, const View4d<float>& grad_weight) {
+  const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
+  run_split_tasks(Conv2dWinogradBackwardWeight{s, conv2d_winograd_backward_weight_blocking(s, kernel), input,
+                                               grad_output, grad_weight, s.oc * s.ic * 9},
+                  kernel.backward_weight);
 }
 
 }  // namespace convkit

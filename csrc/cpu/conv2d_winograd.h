@@ -23,6 +23,13 @@ Conv2dWinograd conv2d_winograd_packing(const Conv2dShape& shape, const View4d<co
 // The convolution over grad_output that gives the gradient of the input.
 Conv2dShape winograd_backward_input_shape(const Conv2dShape& shape);
 
+Conv2dWinogradBackwardWeightBlocking conv2d_winograd_backward_weight_blocking(const Conv2dShape& shape,
+                                                                              const Conv2dWinogradKernels& kernels);
+
+// `shape` and the views are those of the forward convolution; grad_weight is dense.
+void conv2d_winograd_backward_weight(const Conv2dShape& shape, const View4d<const float>& input,
+                                     const View4d<const float>& grad_output, const View4d<float>& grad_weight);
+
 // `shape` and the views are those of the forward convolution.
 void conv2d_winograd_backward_input(const Conv2dShape& shape, const View4d<const float>& grad_output,
                                     const View4d<const float>& weight, const View4d<float>& grad_input);

@@ -107,7 +107,8 @@ inline void add_to(float* total, const float* sums, int64_t count) {
 }
 
 // sums [kh, kw, ic_chunk, oc_chunk] -> the weight's strides.
-void store_weight(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const float* sums) {
+template <typename Conv>
+void store_weight(const Conv& conv, const BackwardWeightTask& t, const float* sums) {
   const Conv2dShape& s = conv.shape;
   const View4d<float>& g = conv.grad_weight;
   const int64_t columns = round_up(conv.blocking.oc_chunk, kTileCols), tap_floats = conv.blocking.ic_chunk * columns;

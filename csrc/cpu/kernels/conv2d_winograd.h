@@ -45,10 +45,37 @@ struct Conv2dWinograd {
   int64_t block_floats() const { return kWinogradPoints * blocking.weight_floats; }
 };
 
+// The gradient of the weight: the products are summed over tiles, a block of `tiles` at a time.
+struct Conv2dWinogradBackwardWeightBlocking {
+  int64_t tiles_h, tiles_w;    // of an image
+  int64_t tiles, tile_blocks;  // of all images
+  int64_t ic_chunk, ic_chunks, oc_chunk, oc_chunks;
+  int64_t run;
+  int64_t splits;  // the blocks are dealt to this many tasks, whose sums are added in order
+  // Scratch: what one point of the transformed input, gradient and sums takes; a run's pixels or the task's weights.
+  int64_t input_floats, grad_floats, sum_floats, run_floats;
+
+  int64_t scratch_bytes() const {
+    return (kWinogradPoints * (input_floats + grad_floats + sum_floats) + run_floats) * 4;
+  }
+};
+
+struct Conv2dWinogradBackwardWeight {
+  Conv2dShape shape;
+  Conv2dWinogradBackwardWeightBlocking blocking;
+  View4d<const float> input = {};
+  View4d<const float> grad_output = {};
+  View4d<float> grad_weight = {};  // of the first split
+  int64_t split_stride = 0;        // from one split's sums to the next's
+
+  int64_t tasks() const { return blocking.splits * blocking.ic_chunks * blocking.oc_chunks; }
+};
+
 struct Conv2dWinogradKernels {
   int lanes, tile_rows, tile_cols;
   void (*forward)(const Conv2dWinograd& conv, int64_t task, float* scratch);
   void (*pack_weight)(const Conv2dWinograd& conv, int64_t block, float* packed, float* scratch);
+  void (*backward_weight)(const Conv2dWinogradBackwardWeight& conv, int64_t task, float* scratch);
 };
 
 }  // namespace convkit

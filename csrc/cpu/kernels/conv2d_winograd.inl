@@ -87,8 +87,8 @@ struct WinogradRun {
   int64_t n, h, w;
 };
 
-template <typename Body>
-void for_each_run(const Conv2dWinogradBlocking& b, int64_t begin, int64_t end, Body body) {
+template <typename Blocking, typename Body>
+void for_each_run(const Blocking& b, int64_t begin, int64_t end, Body body) {
   for (int64_t tile = begin; tile < end;) {
     const int64_t w = tile % b.tiles_w, row = tile / b.tiles_w;
     const int64_t tiles = min(min(b.tiles_w - w, b.run), end - tile);
@@ -98,7 +98,8 @@ void for_each_run(const Conv2dWinogradBlocking& b, int64_t begin, int64_t end, B
 }
 
 // -> input [36, tiles, channels], channels rounded up to whole vectors.
-void winograd_transform_input(const Conv2dWinograd& conv, const WinogradRun& run, int64_t ic, int64_t ics, float* band,
+template <typename Conv>
+void winograd_transform_input(const Conv& conv, const WinogradRun& run, int64_t ic, int64_t ics, float* band,
                               float* transformed) {
   const Conv2dShape& s = conv.shape;
   const int64_t channels = round_up(ics, kLanes), point = conv.blocking.input_floats;

@@ -3,6 +3,7 @@
 #include "cpu/kernels/conv2d_depthwise.inl"
 #include "cpu/kernels/conv2d_direct.inl"
 #include "cpu/kernels/conv2d_winograd.inl"
+#include "cpu/kernels/conv2d_winograd_backward_weight.inl"
 #include "cpu/kernels/kernel_table.h"
 #include "cpu/kernels/limits.inl"
 #include "cpu/kernels/linear.inl"
@@ -20,7 +21,8 @@ const KernelTable kTable = {
     .vector_floats = kLanes,
     .relu = {relu_forward, relu_backward},
     .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_direct_pack_weight, conv2d_backward_weight},
-    .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_forward, conv2d_winograd_pack_weight},
+    .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_forward, conv2d_winograd_pack_weight,
+                        conv2d_winograd_backward_weight},
     .conv2d_depthwise = {kLanes, kDepthwisePixels, kLanes, conv2d_depthwise_forward, conv2d_depthwise_backward_weight},
     .linear = {linear_rows},
     .max_pool2d = {max_pool2d_channels_last_row, max_pool2d_plane_rows, max_pool2d_backward_channels_last_row,
