@@ -53,7 +53,8 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
       return plan;
     }
     const Conv2dShape run = turned ? winograd_backward_input_shape(s) : s;
-    const Conv2dWinograd conv = conv2d_winograd_packing(run, {});
+    Conv2dWinograd conv = conv2d_winograd_packing(run, {});
+    conv.blocks = conv.blocking.tile_blocks;
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
     plan.packed_bytes = conv.block_floats() * 4;

@@ -11,9 +11,11 @@ namespace {
 // Transforming the weights costs a task about as much as multiplying six tiles, transforming its patches as much as
 // multiplying eight output channels: with so many of each, both are small beside the products.
 constexpr int64_t kTiles = 64;
-constexpr int64_t kOutputChannels = 64;
-// Input channels that are transformed before they are multiplied.
+constexpr int64_t kOutputChannels = 32;
+// Input channels that are multiplied at a time.
 constexpr int64_t kInputChannels = 128;
+// Transformed weights, and transformed patches of a stage, that are to stay in the last cache.
+constexpr int64_t kSharedBytes = int64_t{4} << 20;
 // Tiles side by side: their input, 6 rows of 34 pixels, is packed at a time.
 constexpr int64_t kRun = 8;
 constexpr int64_t kCacheLine = 16;  // keeps the 36 points of one place apart: they lie in different sets of a cache
@@ -24,22 +26,25 @@ Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& s, const Conv
                                                 const Pool2dShape* pool) {
   Conv2dWinogradBlocking b;
   b.tiles_h = ceil_div(s.oh, kWinogradTile), b.tiles_w = ceil_div(s.ow, kWinogradTile);
-  const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);
-  b.tiles = tiles.size, b.tile_blocks = tiles.number;
   const Chunks ic = cut(s.ic, kInputChannels, kernels.lanes);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number;
   const Chunks oc = cut(s.oc, kOutputChannels, kernels.tile_cols);
   b.oc_chunk = oc.size, b.oc_chunks = oc.number;
-  b.run = min(kRun, b.tiles_w);
   const int64_t ics = round_up(b.ic_chunk, kernels.lanes), ocs = round_up(b.oc_chunk, kernels.tile_cols);
-  b.input_floats = b.tiles * ics + kCacheLine;
   b.weight_floats = ocs * b.ic_chunk + kCacheLine;
+  b.packed_floats = 9 * ocs * b.ic_chunk;
+  const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);
+  b.tiles = tiles.size, b.tile_blocks = tiles.number;
+  b.transform_first = b.tile_blocks > 1 && b.transformed_floats() * oc.number * ic.number * 4 <= kSharedBytes;
+  b.run = min(kRun, b.tiles_w);
+  b.input_floats = b.tiles * ics + kCacheLine;
   b.sum_floats = b.tiles * ocs + kCacheLine;
+  b.stage = b.oc_chunks > 1 ? clamp(kSharedBytes / (b.patch_floats() * 4), 1, b.tile_blocks) : 0;
   const int64_t columns = b.run * kWinogradTile;
   const int64_t pooled_row = pool ? columns * ocs * 5 / 4 + 1 : 0;  // values and byte taps
   b.run_floats =
       round_up(max(kWinogradPatch * (columns + 2) * ics, kWinogradTile * columns * ocs + pooled_row), kCacheLine);
-  b.panel_floats = 9 * b.ic_chunk * kernels.tile_cols;
+  b.panel_floats = 9 * kWinogradPanel * kernels.tile_cols;
   return b;
 }
 
@@ -52,16 +57,34 @@ void conv2d_winograd(const Conv2dShape& shape, const View4d<const float>& input,
                      const View4d<float>& output, const Conv2dEpilogue& epilogue, const float* packed_weight) {
   const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
   const Pool2dShape* pool = epilogue.pool ? &epilogue.pool->shape : nullptr;
-  const Conv2dWinograd conv{.shape = shape,
-                            .blocking = conv2d_winograd_blocking(shape, kernel, pool),
-                            .input = input,
-                            .weight = weight,
-                            .packed_weight = packed_weight,
-                            .bias = epilogue.bias,
-                            .output = output,
-                            .relu = epilogue.relu,
-                            .pool = epilogue.pool};
-  run_tasks(conv, kernel.forward);
+  Conv2dWinograd conv{.shape = shape,
+                      .blocking = conv2d_winograd_blocking(shape, kernel, pool),
+                      .input = input,
+                      .weight = weight,
+                      .packed_weight = packed_weight,
+                      .bias = epilogue.bias,
+                      .output = output,
+                      .relu = epilogue.relu,
+                      .pool = epilogue.pool};
+  const Conv2dWinogradBlocking& b = conv.blocking;
+  const int64_t weight_floats = b.transform_first ? conv.weight_blocks() * b.transformed_floats() : 0;
+  const int64_t shared_bytes = (weight_floats + b.stage * b.patch_floats()) * 4;
+  float* const shared = static_cast<float*>(shared_workspace(shared_bytes));
+  CONVKIT_CHECK(shared || shared_bytes == 0, "conv2d: no memory for ", shared_bytes, " bytes of workspace");
+  if (b.transform_first) {
+    conv.transformed_weight = shared;
+    tasks_with_scratch(conv.weight_blocks(), static_cast<double>(weight_floats), b.scratch_bytes(),
+                       [&](int64_t block, float* scratch) { kernel.transform_weight(conv, block, scratch); });
+  }
+  if (b.stage > 0) conv.patches = shared + weight_floats;
+  const int64_t blocks = b.stage > 0 ? b.stage : b.tile_blocks;
+  for (; conv.first_block < b.tile_blocks; conv.first_block += blocks) {
+    conv.blocks = min(blocks, b.tile_blocks - conv.first_block);
+    if (conv.patches)
+      tasks_with_scratch(conv.input_tasks(), static_cast<double>(conv.blocks * b.patch_floats()), b.scratch_bytes(),
+                         [&](int64_t task, float* scratch) { kernel.transform_input(conv, task, scratch); });
+    run_tasks(conv, kernel.forward);
+  }
 }
 
 Conv2dWinograd conv2d_winograd_packing(const Conv2dShape& shape, const View4d<const float>& weight) {

@@ -21,17 +21,20 @@ struct Arena {
     total_bytes += now - bytes;
     bytes = now;
   }
+  void* at_least(int64_t wanted) {
+    if (wanted > bytes) resize(round_up(wanted, 4096));
+    return data;
+  }
   ~Arena() { resize(0); }
 };
 
-thread_local Arena arena;
+thread_local Arena task_arena, shared_arena;
 
 }  // namespace
 
-void* workspace(int64_t bytes) {
-  if (bytes > arena.bytes) arena.resize(round_up(bytes, 4096));
-  return arena.data;
-}
+void* workspace(int64_t bytes) { return task_arena.at_least(bytes); }
+
+void* shared_workspace(int64_t bytes) { return shared_arena.at_least(bytes); }
 
 int64_t workspace_bytes() { return total_bytes.load(); }
 

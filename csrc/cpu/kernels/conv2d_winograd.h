@@ -8,6 +8,8 @@ namespace convkit {
 constexpr int kWinogradTile = 4;                   // output pixels of a tile, in each dimension
 constexpr int kWinogradPatch = kWinogradTile + 2;  // input pixels that it reads
 constexpr int kWinogradPoints = kWinogradPatch * kWinogradPatch;
+constexpr int kWinogradPanel = 16;  // input channels whose weights are packed side by side: they stay in L1
+constexpr int kWinogradPart = 16;   // tiles whose patches a task transforms for others
 
 // How one call is cut: into tasks over blocks of tiles, which may belong to several images, and chunks of output
 // channels; inside a task into chunks of input channels, which alone decide the order of additions. A function of shape
@@ -17,14 +19,20 @@ struct Conv2dWinogradBlocking {
   int64_t tiles, tile_blocks;  // of a task
   int64_t ic_chunk, ic_chunks;
   int64_t oc_chunk, oc_chunks;
-  int64_t run;  // tiles side by side that are transformed together
-  // Scratch: what one point of the transformed input, weights and sums takes; the packed input or output of a run, with
-  // its pooled row; the weights of a panel before they are transformed.
+  int64_t run;    // tiles side by side that are transformed together
+  int64_t stage;  // blocks of tiles whose patches are transformed before their tasks run; 0: each task's are its own
+  bool transform_first;   // all weights are transformed before tasks run
+  int64_t packed_floats;  // of a block of weights that are packed, not transformed
+  // What one point of the transformed input, weights and sums takes; the packed input or output of a run, with its
+  // pooled row; some weights before they are transformed.
   int64_t input_floats, weight_floats, sum_floats;
   int64_t run_floats, panel_floats;
 
+  int64_t transformed_floats() const { return kWinogradPoints * weight_floats; }       // of a block of weights
+  int64_t patch_floats() const { return kWinogradPoints * input_floats * ic_chunks; }  // of a block of tiles
   int64_t scratch_bytes() const {
-    return (kWinogradPoints * (input_floats + weight_floats + sum_floats) + run_floats + panel_floats) * 4;
+    const int64_t own_input = stage == 0 ? input_floats : 0;
+    return (kWinogradPoints * (own_input + weight_floats + sum_floats) + run_floats + panel_floats) * 4;
   }
 };
 
@@ -34,15 +42,21 @@ struct Conv2dWinograd {
   View4d<const float> input = {};
   View4d<const float> weight = {};
   const float* packed_weight = nullptr;  // what pack_weight made of it, block after block, or null
+  float* transformed_weight = nullptr;   // what transform_weight makes of it, block after block, or null
+  float* patches = nullptr;              // what transform_input makes of the stage, block after block, or null
+  int64_t first_block = 0, blocks = 0;   // of tiles: those of the stage
   const float* bias = nullptr;           // [oc] or null
   View4d<float> output = {};
   bool relu = false;
   const Conv2dPool* pool = nullptr;  // or null; then `output` is not used; its windows lie within tiles
 
-  int64_t tasks() const { return blocking.tile_blocks * blocking.oc_chunks; }
-  // A block of packed weights: a chunk of output channels x a chunk of input channels.
+  int64_t tasks() const { return blocks * blocking.oc_chunks; }
+  // A part of a block of tiles x a chunk of input channels.
+  int64_t input_tasks() const { return blocks * parts() * blocking.ic_chunks; }
+  int64_t parts() const { return (blocking.tiles + kWinogradPart - 1) / kWinogradPart; }
+  // A block of weights, packed or transformed: a chunk of output channels x a chunk of input channels.
   int64_t weight_blocks() const { return blocking.oc_chunks * blocking.ic_chunks; }
-  int64_t block_floats() const { return kWinogradPoints * blocking.weight_floats; }
+  int64_t block_floats() const { return blocking.packed_floats; }
 };
 
 // The gradient of the weight: the products are summed over tiles, a block of `tiles` at a time.
@@ -73,8 +87,10 @@ struct Conv2dWinogradBackwardWeight {
 
 struct Conv2dWinogradKernels {
   int lanes, tile_rows, tile_cols;
+  void (*transform_input)(const Conv2dWinograd& conv, int64_t task, float* scratch);
   void (*forward)(const Conv2dWinograd& conv, int64_t task, float* scratch);
   void (*pack_weight)(const Conv2dWinograd& conv, int64_t block, float* packed, float* scratch);
+  void (*transform_weight)(const Conv2dWinograd& conv, int64_t block, float* scratch);
   void (*backward_weight)(const Conv2dWinogradBackwardWeight& conv, int64_t task, float* scratch);
 };
 

@@ -7,10 +7,10 @@
 // +-3/4, +-3/2 and infinity (Toom-Cook); these points keep the transforms' numbers small and exact in binary, which
 // halves the rounding error of the usual 0, +-1, +-2.
 //
-// A task owns a block of tiles and a chunk of output channels. For each chunk of input channels it transforms its
-// patches and its weights into scratch, then multiplies point by point. So transformed weights never leave the cache,
-// and nobody has to keep them: four times the weights would cross the memory bus, which costs about what it takes to
-// transform them again.
+// A task owns a block of tiles and a chunk of output channels. For each chunk of input channels it multiplies patches
+// and weights point by point. What several tasks need is transformed before they run, if it fits in cache: patches a
+// stage of blocks at a time, weights all at once. Otherwise a task transforms what it needs: many weights, transformed,
+// would cross the memory bus at four times their size, which costs about what it takes to transform them again.
 #pragma once
 
 #include "cpu/kernels/conv2d_pool.inl"
@@ -57,16 +57,23 @@ inline void winograd_output(const Vec (&m)[6], Vec (&y)[4]) {
   y[3] = 0.421875f * difference1 + (3.375f * difference2 + m[5]);
 }
 
-// The same in two dimensions: out[i][j] = sum over r, s of T[i][r] in[r][s] T[j][s], columns first. `load_at(r, s)`
-// gives the input, `store_at(i, j, value)` takes the result.
-template <int In, int Out, typename Transform, typename LoadAt, typename StoreAt>
-inline void transform_2d(Transform transform, LoadAt load_at, StoreAt store_at) {
+// Vectors of a tile: element (i, j) at data + i * row + j * col.
+template <typename T>
+struct TileView {
+  T* data;
+  int64_t row, col;
+};
+
+// The same in two dimensions: out[i][j] = finish(sum over r, s of T[i][r] in[r][s] T[j][s]), columns first.
+template <int In, int Out, typename Transform, typename Finish>
+[[gnu::always_inline]] inline void transform_2d(Transform transform, TileView<const float> from, TileView<float> to,
+                                                Finish finish) {
   Vec columns[Out][In];
 #pragma GCC unroll 6
   for (int s = 0; s < In; ++s) {
     Vec in[In], out[Out];
 #pragma GCC unroll 6
-    for (int r = 0; r < In; ++r) in[r] = load_at(r, s);
+    for (int r = 0; r < In; ++r) in[r] = load(from.data + r * from.row + s * from.col);
     transform(in, out);
 #pragma GCC unroll 6
     for (int i = 0; i < Out; ++i) columns[i][s] = out[i];
@@ -76,9 +83,11 @@ inline void transform_2d(Transform transform, LoadAt load_at, StoreAt store_at) 
     Vec out[Out];
     transform(columns[i], out);
 #pragma GCC unroll 6
-    for (int j = 0; j < Out; ++j) store_at(i, j, out[j]);
+    for (int j = 0; j < Out; ++j) store(to.data + i * to.row + j * to.col, finish(out[j]));
   }
 }
+
+inline Vec unchanged(Vec value) { return value; }
 
 // A block of tiles is walked in runs of tiles side by side: tiles [first, first + tiles) of the task lie in tile row
 // `h` of image `n`, from tile column `w` on.
@@ -97,39 +106,116 @@ void for_each_run(const Blocking& b, int64_t begin, int64_t end, Body body) {
   }
 }
 
+// -> transformed [36, `point` apart][ics] of one patch [6, 6, ics], whose channels fill whole vectors.
+inline void winograd_transform_patch(const float* patch, int64_t row, int64_t pixel, int64_t ics, float* transformed,
+                                     int64_t point) {
+  for (int64_t c = 0; c < ics; c += kLanes)
+    transform_2d<6, 6>(winograd_input, {patch + c, row, pixel}, {transformed + c, 6 * point, point}, unchanged);
+}
+
 // -> input [36, tiles, channels], channels rounded up to whole vectors.
 template <typename Conv>
 void winograd_transform_input(const Conv& conv, const WinogradRun& run, int64_t ic, int64_t ics, float* band,
                               float* transformed) {
   const Conv2dShape& s = conv.shape;
+  const View4d<const float>& x = conv.input;
   const int64_t channels = round_up(ics, kLanes), point = conv.blocking.input_floats;
-  const int64_t columns = run.tiles * kWinogradTile + 2;
-  const float* image = conv.input.data + run.n * conv.input.n + ic * conv.input.c;
-  if (channels > ics) fill_zero(band, kWinogradPatch * columns * channels);
-  pack_band(conv.input, image, {run.h * kWinogradTile - s.pad_top, kWinogradPatch, s.ih},
-            {run.w * kWinogradTile - s.pad_left, columns, s.iw}, ics, channels, band);
-  for (int64_t t = 0; t < run.tiles; ++t) {
-    const float* patch = band + t * kWinogradTile * channels;
-    float* v = transformed + (run.first + t) * channels;
-    for (int64_t c = 0; c < channels; c += kLanes)
-      transform_2d<6, 6>(
-          winograd_input, [&](int r, int s) { return load(patch + (r * columns + s) * channels + c); },
-          [&](int i, int j, Vec value) { store(v + (i * 6 + j) * point + c, value); });
+  const float* image = x.data + run.n * x.n + ic * x.c;
+  const int64_t h = run.h * kWinogradTile - s.pad_top, w = run.w * kWinogradTile - s.pad_left;
+  float* v = transformed + run.first * channels;
+  if (channels > ics) fill_zero(band, kWinogradPatch * (run.tiles * kWinogradTile + 2) * channels);
+  if (x.c == 1 && channels == ics) {  // patches inside a channels_last image are read where they lie
+    for (int64_t t = 0; t < run.tiles; ++t, v += channels) {
+      const int64_t col = w + t * kWinogradTile;
+      if (h >= 0 && h + kWinogradPatch <= s.ih && col >= 0 && col + kWinogradPatch <= s.iw) {
+        winograd_transform_patch(image + h * x.h + col * x.w, x.h, x.w, ics, v, point);
+      } else {
+        pack_band(x, image, {h, kWinogradPatch, s.ih}, {col, kWinogradPatch, s.iw}, ics, ics, band);
+        winograd_transform_patch(band, kWinogradPatch * ics, ics, ics, v, point);
+      }
+    }
+    return;
   }
+  const int64_t columns = run.tiles * kWinogradTile + 2;
+  pack_band(x, image, {h, kWinogradPatch, s.ih}, {w, columns, s.iw}, ics, channels, band);
+  for (int64_t t = 0; t < run.tiles; ++t, v += channels)
+    winograd_transform_patch(band + t * kWinogradTile * channels, columns * channels, channels, channels, v, point);
+}
+
+// A block of weights: a chunk of output channels x a chunk of input channels.
+struct WinogradWeightBlock {
+  int64_t index, oc, ocs, ic, ics;
+};
+
+WinogradWeightBlock winograd_weight_block(const Conv2dWinograd& conv, int64_t index) {
+  const Conv2dWinogradBlocking& b = conv.blocking;
+  const int64_t oc = index / b.ic_chunks * b.oc_chunk, ic = index % b.ic_chunks * b.ic_chunk;
+  return {index, oc, min(b.oc_chunk, conv.shape.oc - oc), ic, min(b.ic_chunk, conv.shape.ic - ic)};
+}
+
+// A block is packed panel by panel, [3, 3, channels, kTileCols] of kTileCols output and a few input channels:
+// body(oc within the block, ic within the block, input channels, floats of the block before this panel).
+template <typename Body>
+void for_each_panel(const WinogradWeightBlock& block, Body body) {
+  for (int64_t o = 0; o < block.ocs; o += kTileCols)
+    for (int64_t i = 0; i < block.ics; i += kWinogradPanel)
+      body(o, i, min(kWinogradPanel, block.ics - i), 9 * (o * block.ics + i * kTileCols));
+}
+
+void winograd_pack_panel(const Conv2dWinograd& conv, const WinogradWeightBlock& block, int64_t o, int64_t i,
+                         int64_t channels, float* panel) {
+  const View4d<const float>& w = conv.weight;
+  const float* source = w.data + (block.oc + o) * w.n + (block.ic + i) * w.c;
+  pack_weight_panel(w, source, 3, 3, channels, min(kTileCols, block.ocs - o), panel);
+}
+
+void conv2d_winograd_pack_weight(const Conv2dWinograd& conv, int64_t index, float* packed, float*) {
+  const WinogradWeightBlock block = winograd_weight_block(conv, index);
+  packed += index * conv.block_floats();
+  for_each_panel(block, [&](int64_t o, int64_t i, int64_t channels, int64_t before) {
+    winograd_pack_panel(conv, block, o, i, channels, packed + before);
+  });
+}
+
+// Asks for one output channel's weights of a panel, 9 x kWinogradPanel numbers: they lie in short runs far apart, which
+// hardware prefetchers do not follow. (Always inlined: gcc takes a function that only prefetches for one without
+// effect.)
+[[gnu::always_inline]] inline void winograd_prefetch(const View4d<const float>& w, int64_t oc, int64_t ic) {
+  const bool taps_inside = w.w == 1 && w.h == 3 && w.c == 9;
+  const float* source = w.data + oc * w.n + ic * w.c;
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; ++tap)
+    __builtin_prefetch(taps_inside ? source + tap * kWinogradPanel : source + tap / 3 * w.h + tap % 3 * w.w, 0, 2);
 }
 
 // -> weights [36, oc panel, ics, kTileCols]
-void winograd_transform_weight(const Conv2dWinograd& conv, int64_t oc, int64_t ocs, int64_t ic, int64_t ics,
-                               float* panel, float* transformed) {
-  const View4d<const float>& w = conv.weight;
-  const int64_t point = conv.blocking.weight_floats, size = ics * kTileCols;
-  for (int64_t o = 0; o < ocs; o += kTileCols, transformed += size) {
-    pack_weight_panel(w, w.data + (oc + o) * w.n + ic * w.c, 3, 3, ics, min(kTileCols, ocs - o), panel);
-    for (int64_t i = 0; i < size; i += kLanes)
-      transform_2d<3, 6>(
-          winograd_weight, [&](int r, int s) { return load(panel + (r * 3 + s) * size + i); },
-          [&](int r, int s, Vec value) { store(transformed + (r * 6 + s) * point + i, value); });
-  }
+void winograd_transform_weight(const Conv2dWinograd& conv, const WinogradWeightBlock& block, float* transformed,
+                               float* scratch) {
+  const int64_t point = conv.blocking.weight_floats;
+  for_each_panel(block, [&](int64_t o, int64_t i, int64_t channels, int64_t before) {
+    const float* panel = scratch;
+    if (conv.packed_weight)
+      panel = conv.packed_weight + block.index * conv.block_floats() + before;
+    else
+      winograd_pack_panel(conv, block, o, i, channels, scratch);
+    const int64_t size = channels * kTileCols;
+    float* u = transformed + o * block.ics + i * kTileCols;
+    // Packed weights follow one another, also from one block of a chunk of output channels to the next.
+    const View4d<const float> next{panel + 9 * size, 9 * kLanes, 0, 3 * kLanes, kLanes};
+    for (int64_t at = 0, step = 0; at < size; at += kLanes, ++step) {
+      if (conv.packed_weight)
+        winograd_prefetch(next, step, 0);
+      else if (step < kTileCols)
+        winograd_prefetch(conv.weight, block.oc + min(o + step, block.ocs - 1),
+                          min(block.ic + i + kWinogradPanel, conv.shape.ic - 1));
+      transform_2d<3, 6>(winograd_weight, {panel + at, 3 * size, size}, {u + at, 6 * point, point}, unchanged);
+    }
+  });
+}
+
+void conv2d_winograd_transform_weight(const Conv2dWinograd& conv, int64_t index, float* scratch) {
+  winograd_transform_weight(conv, winograd_weight_block(conv, index),
+                            conv.transformed_weight + index * conv.blocking.transformed_floats(), scratch);
 }
 
 // sums [36, tiles, channels] -> the run's pixels, with bias and ReLU.
@@ -150,12 +236,8 @@ void winograd_transform_output(const Conv2dWinograd& conv, const WinogradRun& ru
     for (int64_t t = 0; t < run.tiles; ++t) {
       const float* m = sums + (run.first + t) * channels + c;
       float* tile = pixels + t * kWinogradTile * pixel + c;
-      transform_2d<6, 4>(
-          winograd_output, [&](int i, int j) { return load(m + (i * 6 + j) * point); },
-          [&](int r, int s, Vec value) {
-            value += bias;
-            store(tile + r * pixel_row + s * pixel, conv.relu ? relu(value) : value);
-          });
+      transform_2d<6, 4>(winograd_output, {m, 6 * point, point}, {tile, pixel_row, pixel},
+                         [=, relu_too = conv.relu](Vec value) { return relu_too ? relu(value + bias) : value + bias; });
     }
   }
   if (conv.pool) {
@@ -166,53 +248,76 @@ void winograd_transform_output(const Conv2dWinograd& conv, const WinogradRun& ru
   }
 }
 
-void conv2d_winograd_pack_weight(const Conv2dWinograd& conv, int64_t block, float* packed, float* scratch) {
+// One part of a block of the stage, for all of the block's tasks.
+void conv2d_winograd_transform_input(const Conv2dWinograd& conv, int64_t task, float* scratch) {
+  const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBlocking& b = conv.blocking;
-  const int64_t oc = block / b.ic_chunks * b.oc_chunk, ic = block % b.ic_chunks * b.ic_chunk;
-  const int64_t ocs = min(b.oc_chunk, conv.shape.oc - oc), ics = min(b.ic_chunk, conv.shape.ic - ic);
-  winograd_transform_weight(conv, oc, ocs, ic, ics, scratch, packed + block * conv.block_floats());
+  const int64_t part = task % conv.parts(), chunk = task / conv.parts() % b.ic_chunks;
+  const int64_t block = task / conv.parts() / b.ic_chunks, ic = chunk * b.ic_chunk;
+  const int64_t block_begin = (conv.first_block + block) * b.tiles;
+  const int64_t all = min(block_begin + b.tiles, s.n * b.tiles_h * b.tiles_w);
+  const int64_t begin = min(block_begin + part * kWinogradPart, all), end = min(begin + kWinogradPart, all);
+  const int64_t ics = min(b.ic_chunk, s.ic - ic);
+  float* transformed = conv.patches + block * b.patch_floats() + chunk * kWinogradPoints * b.input_floats +
+                       (begin - block_begin) * round_up(ics, kLanes);
+  for_each_run(b, begin, end,
+               [&](const WinogradRun& run) { winograd_transform_input(conv, run, ic, ics, scratch, transformed); });
+}
+
+// sums [36, tiles, ocs] (+)= input [36, tiles, ics] * weight [36, oc panel, ics, kTileCols]
+void winograd_multiply(const Conv2dWinogradBlocking& b, const float* input, const float* weight, int64_t tiles,
+                       int64_t ics, int64_t ocs, bool accumulate, float* sums) {
+  GemmTile tile{};
+  tile.a_row = round_up(ics, kLanes);
+  tile.a_outer = kWinogradChain;
+  tile.inner = 1;
+  tile.c_row = round_up(ocs, kTileCols);
+  tile.cols = kTileCols;
+  for (int64_t point = 0; point < kWinogradPoints; ++point) {
+    for (int64_t o = 0; o < ocs; o += kTileCols) {
+      tile.c = sums + point * b.sum_floats + o;
+      for (int64_t i = 0; i < ics; i += tile.outer * tile.run) {  // whole chains, then the rest
+        tile.a = input + point * b.input_floats + i;
+        tile.b = weight + point * b.weight_floats + o * ics + i * kTileCols;
+        tile.outer = max((ics - i) / kWinogradChain, 1);
+        tile.run = min(kWinogradChain, ics - i);
+        tile.split = tile.outer > 1;
+        tile.accumulate = accumulate || i > 0;
+        gemm_rows(tile, tiles);
+      }
+    }
+  }
 }
 
 void conv2d_winograd_forward(const Conv2dWinograd& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBlocking& b = conv.blocking;
   // Output channels run fastest: neighbouring tasks, which a thread gets in a row, share their input.
-  const int64_t oc = task % b.oc_chunks * b.oc_chunk, ocs = min(b.oc_chunk, s.oc - oc);
-  const int64_t begin = task / b.oc_chunks * b.tiles;
+  const int64_t oc = task % b.oc_chunks * b.oc_chunk, ocs = min(b.oc_chunk, s.oc - oc), block = task / b.oc_chunks;
+  const int64_t begin = (conv.first_block + block) * b.tiles;
   const int64_t end = min(begin + b.tiles, s.n * b.tiles_h * b.tiles_w);
-  float* input = scratch;
-  float* scratch_weight = input + kWinogradPoints * b.input_floats;
-  float* sums = scratch_weight + kWinogradPoints * b.weight_floats;
-  float* run_pixels = sums + kWinogradPoints * b.sum_floats;
+  float* sums = scratch;
+  float* scratch_weight = sums + kWinogradPoints * b.sum_floats;
+  float* run_pixels = scratch_weight + kWinogradPoints * b.weight_floats;
   float* panel = run_pixels + b.run_floats;
+  float* scratch_input = panel + b.panel_floats;
 
-  for (int64_t ic = 0; ic < s.ic; ic += b.ic_chunk) {
-    const int64_t ics = min(b.ic_chunk, s.ic - ic);
-    for_each_run(b, begin, end,
-                 [&](const WinogradRun& run) { winograd_transform_input(conv, run, ic, ics, run_pixels, input); });
-    const int64_t block = oc / b.oc_chunk * b.ic_chunks + ic / b.ic_chunk;
-    const float* weight = conv.packed_weight ? conv.packed_weight + block * conv.block_floats() : scratch_weight;
-    if (!conv.packed_weight) winograd_transform_weight(conv, oc, ocs, ic, ics, panel, scratch_weight);
-    GemmTile tile{};
-    tile.a_row = round_up(ics, kLanes);
-    tile.a_outer = kWinogradChain;
-    tile.inner = 1;
-    tile.c_row = round_up(ocs, kTileCols);
-    tile.cols = kTileCols;
-    for (int64_t point = 0; point < kWinogradPoints; ++point) {
-      for (int64_t o = 0; o < ocs; o += kTileCols) {
-        tile.c = sums + point * b.sum_floats + o;
-        for (int64_t i = 0; i < ics; i += tile.outer * tile.run) {  // whole chains, then the rest
-          tile.a = input + point * b.input_floats + i;
-          tile.b = weight + point * b.weight_floats + o * ics + i * kTileCols;
-          tile.outer = max((ics - i) / kWinogradChain, 1);
-          tile.run = min(kWinogradChain, ics - i);
-          tile.split = tile.outer > 1;
-          tile.accumulate = ic + i > 0;
-          gemm_rows(tile, end - begin);
-        }
-      }
-    }
+  for (int64_t chunk = 0; chunk < b.ic_chunks; ++chunk) {
+    const int64_t ic = chunk * b.ic_chunk, ics = min(b.ic_chunk, s.ic - ic);
+    const float* input = scratch_input;
+    if (conv.patches)
+      input = conv.patches + block * b.patch_floats() + chunk * kWinogradPoints * b.input_floats;
+    else
+      for_each_run(b, begin, end, [&](const WinogradRun& run) {
+        winograd_transform_input(conv, run, ic, ics, run_pixels, scratch_input);
+      });
+    const WinogradWeightBlock weights{oc / b.oc_chunk * b.ic_chunks + chunk, oc, ocs, ic, ics};
+    const float* weight = scratch_weight;
+    if (conv.transformed_weight)
+      weight = conv.transformed_weight + weights.index * b.transformed_floats();
+    else
+      winograd_transform_weight(conv, weights, scratch_weight, panel);
+    winograd_multiply(b, input, weight, end - begin, ics, ocs, chunk > 0, sums);
   }
   for_each_run(b, begin, end,
                [&](const WinogradRun& run) { winograd_transform_output(conv, run, oc, ocs, sums, run_pixels); });

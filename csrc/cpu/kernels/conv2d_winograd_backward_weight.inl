@@ -49,9 +49,8 @@ void winograd_transform_grad_output(const Conv2dWinogradBackwardWeight& conv, co
     const float* pixels = band + t * kWinogradTile * channels;
     for (int64_t c = 0; c < channels; c += kLanes) {
       float* m = transformed + (c / kTileCols * tiles + run.first + t) * kTileCols + c % kTileCols;
-      transform_2d<4, 6>(
-          winograd_grad_output, [&](int r, int s) { return load(pixels + (r * columns + s) * channels + c); },
-          [&](int i, int j, Vec value) { store(m + (i * 6 + j) * point, value); });
+      transform_2d<4, 6>(winograd_grad_output, {pixels + c, columns * channels, channels}, {m, 6 * point, point},
+                         unchanged);
     }
   }
 }
@@ -113,10 +112,8 @@ void conv2d_winograd_backward_weight(const Conv2dWinogradBackwardWeight& conv, i
   const int64_t columns = round_up(b.oc_chunk, kTileCols), tap_floats = b.ic_chunk * columns;
   for (int64_t ic = 0; ic < t.ics; ++ic)
     for (int64_t c = 0; c < channels; c += kLanes)
-      transform_2d<6, 3>(
-          winograd_grad_weight,
-          [&](int i, int j) { return load(sums + (i * 6 + j) * b.sum_floats + ic * channels + c); },
-          [&](int r, int s, Vec value) { store(run_pixels + (r * 3 + s) * tap_floats + ic * columns + c, value); });
+      transform_2d<6, 3>(winograd_grad_weight, {sums + ic * channels + c, 6 * b.sum_floats, b.sum_floats},
+                         {run_pixels + ic * columns + c, 3 * tap_floats, tap_floats}, unchanged);
   store_weight(conv, t, run_pixels);
 }
 

@@ -63,10 +63,17 @@ inline void finish_tile(Vec (&sum)[Rows][kTileVecs], const GemmTile& tile) {
 
 template <int Rows>
 void gemm_tile(const GemmTile& tile) {
-  Vec sum[Rows][kTileVecs] = {}, total[Rows][kTileVecs] = {};
+  Vec sum[Rows][kTileVecs] = {};
+  alignas(kLanes * 4) float total[Rows * kTileCols];
   const float* b = tile.b;
   const int64_t a_row = tile.a_row;
   for (int64_t o = 0; o < tile.outer; ++o) {
+    if (tile.split && o > 0)
+      for_each_vector(sum, [&](Vec& value, int row, int v) {
+        float* t = total + row * kTileCols + v * kLanes;
+        store(t, o > 1 ? load(t) + value : value);
+        value = Vec{};
+      });
     for (int64_t i = 0; i < tile.inner; ++i) {
       const float* a = tile.a + o * tile.a_outer + i * tile.a_inner;
       for (int64_t k = 0; k < tile.run; ++k, ++a, b += kTileCols) {
@@ -80,13 +87,10 @@ void gemm_tile(const GemmTile& tile) {
         }
       }
     }
-    if (tile.split)
-      for_each_vector(sum, [&](Vec& value, int row, int v) {
-        total[row][v] += value;
-        value = Vec{};
-      });
   }
-  if (tile.split) for_each_vector(sum, [&](Vec& value, int row, int v) { value = total[row][v]; });
+  if (tile.split && tile.outer > 1)
+    for_each_vector(sum,
+                    [&](Vec& value, int row, int v) { value = load(total + row * kTileCols + v * kLanes) + value; });
   finish_tile<Rows>(sum, tile);
 }
 
