@@ -106,7 +106,7 @@ Conv2dWinogradBackwardWeightBlocking conv2d_winograd_backward_weight_blocking(co
                                                                               const Conv2dWinogradKernels& kernels) {
   constexpr int64_t kMinTasks = 32;         // work for many threads where the weight is small
   constexpr int64_t kBlocksPerSplit = 256;  // additions to one sum
-  constexpr int64_t kChannels = 64;         // of input and of output: transforming them is small beside the products
+  constexpr int64_t kChannels = 128;        // of input and of output: transforming them is small beside the products
   Conv2dWinogradBackwardWeightBlocking b;
   b.tiles_h = ceil_div(s.oh, kWinogradTile), b.tiles_w = ceil_div(s.ow, kWinogradTile);
   const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);

@@ -120,14 +120,30 @@ void store_weight(const Conv& conv, const BackwardWeightTask& t, const float* su
     return;
   }
   // A few output channels at a time: each is a run of memory of its own.
+  const bool contiguous = g.w == 1 && g.h == s.kw && g.c == taps;
   for (int64_t first = 0; first < t.ocs; first += kLanes) {
-    const int64_t ocs = min(kLanes, t.ocs - first);
-    for (int64_t ic = 0; ic < t.ics; ++ic) {
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        const float* from = sums + tap * tap_floats + ic * columns + first;
-        float* to = out + first * g.n + ic * g.c + tap / s.kw * g.h + tap % s.kw * g.w;
-        for (int64_t oc = 0; oc < ocs; ++oc) to[oc * g.n] = from[oc];
+    const int64_t ocs = min(kLanes, t.ocs - first), steps = t.ics * taps;
+    float* to = out + first * g.n;
+    int64_t step = 0, tap = 0;
+    const float* from = sums + first;  // of this input channel
+    if (contiguous && ocs == kLanes) {
+      for (; step + kLanes <= steps; step += kLanes) {
+        Vec block[kLanes];
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r) {
+          block[r] = load(from + tap * tap_floats);
+          if (++tap == taps) tap = 0, from += columns;
+        }
+        transpose(block);
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r) store(to + r * g.n + step, block[r]);
       }
+    }
+    for (; step < steps; ++step) {
+      const float* numbers = from + tap * tap_floats;
+      float* place = to + step / taps * g.c + tap / s.kw * g.h + tap % s.kw * g.w;
+      for (int64_t oc = 0; oc < ocs; ++oc) place[oc * g.n] = numbers[oc];
+      if (++tap == taps) tap = 0, from += columns;
     }
   }
 }
