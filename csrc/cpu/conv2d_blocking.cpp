@@ -5,9 +5,8 @@
 namespace convkit {
 namespace {
 
-// A tile sums about so many products in registers before they are added to the output: longer chains of float32
-// additions lose accuracy, and the panel of weights, two vectors wide, should stay in L1.
-constexpr int64_t kReductionBlock = 320;
+// Products that a tile sums before they go to the output: their panel of weights, two vectors wide, is to stay in L2.
+constexpr int64_t kReduction = 1600;
 // Output pixels of a task: enough that packing a panel of weights (one pass over it) is small beside using it.
 constexpr int64_t kBandPixels = 800;
 // Output channels of a task, times the taps: enough that packing the input band is small beside using it.
@@ -20,7 +19,9 @@ Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& 
   Conv2dBlocking b;
   const int64_t row_multiple = pool ? min(pool->stride_h, s.oh) : 1;
   const int64_t taps = s.kh * s.kw, tile_cols = kernels.tile_cols;
-  const int64_t ic_limit = max(kReductionBlock / taps, 1), ic_multiple = ic_limit >= 8 ? 8 : 1;
+  // A row of the window is one chain of products; a window of one row is cut into chains anywhere.
+  const int64_t ic_limit = max(s.kh > 1 ? min(kConv2dChain / s.kw, kReduction / taps) : kReduction / taps, 1);
+  const int64_t ic_multiple = ic_limit >= 8 ? 8 : 1;
   const Chunks ic = cut(s.group_ic(), ic_limit / ic_multiple * ic_multiple, ic_multiple);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number;
   const int64_t oc_limit = round_up(clamp(kChannelTaps / taps, 64, 256), tile_cols);
@@ -65,9 +66,9 @@ Conv2dBackwardWeightBlocking conv2d_backward_weight_blocking(const Conv2dShape& 
   b.oc_chunk = oc.size, b.oc_chunks = oc.number;
   const Chunks ic = cut(s.group_ic(), clamp(kChannelTaps / taps, 2 * kernels.tile_rows, 128), kernels.tile_rows);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number;
-  const Chunks cols = cut(s.ow, kReductionBlock, 1);
+  const Chunks cols = cut(s.ow, kConv2dChain, 1);
   b.cols = cols.size, b.col_bands = cols.number;
-  const Chunks rows = cut(s.oh, max(kReductionBlock / b.cols, 1), 1);
+  const Chunks rows = cut(s.oh, max(kConv2dChain / b.cols, 1), 1);
   b.rows = rows.size, b.row_bands = rows.number;
   b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
   b.band_w = b.cols + (s.kw - 1) * s.dilation_w / s.stride_w;

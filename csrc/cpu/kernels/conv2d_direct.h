@@ -6,6 +6,9 @@
 
 namespace convkit {
 
+// Products that are summed one after the other: longer chains of float32 additions lose accuracy.
+constexpr int64_t kConv2dChain = 320;
+
 // Where a task adds up its sums: in a channels_last output itself; in scratch, which is then pooled or transposed; or
 // in the planes of a contiguous output, by the turned tile of conv2d_planes.inl.
 enum class Conv2dSums { kInPlace, kScratch, kPlanes };
@@ -13,7 +16,7 @@ enum class Conv2dSums { kInPlace, kScratch, kPlanes };
 // How one call is cut: into tasks over images, groups, bands of the output and chunks of output channels, and inside a
 // task into chunks of input channels. A function of shape and tile size alone (csrc/cpu/conv2d_blocking.cpp).
 struct Conv2dBlocking {
-  int64_t ic_chunk, ic_chunks;  // reduction: kh * kw * ic_chunk products are summed in registers
+  int64_t ic_chunk, ic_chunks;  // kh * kw * ic_chunk products are added to the output at a time
   int64_t oc_chunk, oc_chunks;  // a multiple of the tile's columns, except where a group has fewer
   int64_t rows, row_bands;      // output rows of a task
   int64_t cols, col_bands;      // output columns of a task

@@ -100,6 +100,26 @@ void conv2d_direct_pack_weight(const Conv2dDirect& conv, int64_t block, float* p
   pack_weight(conv, t, ic, min(b.ic_chunk, conv.shape.group_ic() - ic), packed + block * conv.block_floats());
 }
 
+// The products of a window with a band [rows, band_w, ics], cut into chains.
+GemmTile window_products(const Conv2dShape& s, int64_t ics, int64_t band_w) {
+  GemmTile tile{};
+  if (s.kh == 1 && s.dilation_w == 1) {  // one run
+    const int64_t run = s.kw * ics;
+    tile.outer = ceil_div(run, kConv2dChain);
+    tile.inner = 1;
+    tile.run = tile.a_outer = ceil_div(run, tile.outer);
+    tile.missing_run = tile.outer * tile.run - run;
+  } else {
+    tile.outer = s.kh;
+    tile.inner = s.dilation_w == 1 ? 1 : s.kw;
+    tile.run = s.dilation_w == 1 ? s.kw * ics : ics;
+    tile.a_outer = s.dilation_h * band_w * ics;
+    tile.a_inner = s.dilation_w * ics;
+  }
+  tile.split = s.kh * s.kw * ics > kConv2dChain;
+  return tile;
+}
+
 void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBlocking& b = conv.blocking;
@@ -125,13 +145,8 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
     const float* panels = conv.packed_weight ? conv.packed_weight + block * conv.block_floats() : scratch_panels;
     if (!conv.packed_weight) pack_weight(conv, t, ic, ics, scratch_panels);
     const bool last = ic + ics == s.group_ic();
-    GemmTile tile{};
+    GemmTile tile = window_products(s, ics, b.band_w);
     tile.a_row = in_place ? conv.input.w : s.stride_w * ics;
-    tile.a_outer = s.dilation_h * b.band_w * ics;
-    tile.a_inner = s.dilation_w * ics;
-    tile.outer = s.kh;
-    tile.inner = s.dilation_w == 1 ? 1 : s.kw;
-    tile.run = s.dilation_w == 1 ? s.kw * ics : ics;
     tile.c_row = sums.pixel;
     tile.accumulate = ic > 0;
     tile.relu = last && conv.relu;

@@ -270,21 +270,20 @@ void winograd_multiply(const Conv2dWinogradBlocking& b, const float* input, cons
   GemmTile tile{};
   tile.a_row = round_up(ics, kLanes);
   tile.a_outer = kWinogradChain;
+  tile.outer = ceil_div(ics, kWinogradChain);
   tile.inner = 1;
+  tile.run = kWinogradChain;
+  tile.missing_run = tile.outer * kWinogradChain - ics;
+  tile.split = true;
   tile.c_row = round_up(ocs, kTileCols);
   tile.cols = kTileCols;
+  tile.accumulate = accumulate;
   for (int64_t point = 0; point < kWinogradPoints; ++point) {
     for (int64_t o = 0; o < ocs; o += kTileCols) {
+      tile.a = input + point * b.input_floats;
+      tile.b = weight + point * b.weight_floats + o * ics;
       tile.c = sums + point * b.sum_floats + o;
-      for (int64_t i = 0; i < ics; i += tile.outer * tile.run) {  // whole chains, then the rest
-        tile.a = input + point * b.input_floats + i;
-        tile.b = weight + point * b.weight_floats + o * ics + i * kTileCols;
-        tile.outer = max((ics - i) / kWinogradChain, 1);
-        tile.run = min(kWinogradChain, ics - i);
-        tile.split = tile.outer > 1;
-        tile.accumulate = accumulate || i > 0;
-        gemm_rows(tile, tiles);
-      }
+      gemm_rows(tile, tiles);
     }
   }
 }

@@ -63,21 +63,20 @@ void winograd_multiply_tiles(const Conv2dWinogradBackwardWeight& conv, const flo
   tile.a_row = 1;
   tile.a_inner = round_up(ics, kLanes);
   tile.a_outer = kWinogradChain * tile.a_inner;
+  tile.outer = ceil_div(tiles, kWinogradChain);
+  tile.inner = kWinogradChain;
+  tile.missing_inner = tile.outer * kWinogradChain - tiles;
   tile.run = 1;
+  tile.split = true;
   tile.c_row = channels;
   tile.cols = kTileCols;
+  tile.accumulate = accumulate;
   for (int64_t point = 0; point < kWinogradPoints; ++point) {
     for (int64_t o = 0; o < channels; o += kTileCols) {
+      tile.a = input + point * b.input_floats;
+      tile.b = grad + point * b.grad_floats + o * tiles;
       tile.c = sums + point * b.sum_floats + o;
-      for (int64_t i = 0; i < tiles; i += tile.outer * tile.inner) {  // whole chains, then the rest
-        tile.a = input + point * b.input_floats + i * tile.a_inner;
-        tile.b = grad + point * b.grad_floats + o * tiles + i * kTileCols;
-        tile.outer = max((tiles - i) / kWinogradChain, 1);
-        tile.inner = min(kWinogradChain, tiles - i);
-        tile.split = tile.outer > 1;
-        tile.accumulate = accumulate || i > 0;
-        gemm_rows(tile, ics);
-      }
+      gemm_rows(tile, ics);
     }
   }
 }

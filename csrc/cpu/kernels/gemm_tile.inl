@@ -12,7 +12,7 @@ namespace {
 constexpr int kTileVecs = 2;
 constexpr int kTileCols = kTileVecs * kLanes;
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kTileRows = 14;
+constexpr int kTileRows = 8;
 #else
 constexpr int kTileRows = 6;
 #endif
@@ -20,10 +20,11 @@ constexpr int kTileRows = 6;
 struct GemmTile {
   const float* a;  // A(row, step) = a[row * a_row + o * a_outer + i * a_inner + k]
   int64_t a_row, a_outer, a_inner;
-  int64_t outer, inner, run;  // steps = outer * inner * run
-  bool split;                 // sum each of the outer runs apart: shorter chains of additions round less
-  const float* b;             // [steps, kTileCols]
-  float* c;                   // [rows, cols]
+  int64_t outer, inner, run;           // steps = outer * inner * run
+  int64_t missing_inner, missing_run;  // so much smaller is the last of the outer runs
+  bool split;                          // sum each of the outer runs apart: shorter chains of additions round less
+  const float* b;                      // [steps, kTileCols]
+  float* c;                            // [rows, cols]
   int64_t c_row;
   int64_t cols;       // columns of C that exist, <= kTileCols
   bool accumulate;    // add to what C holds
@@ -32,38 +33,42 @@ struct GemmTile {
 };
 
 // step(vector, row, index in the row) for each vector of a tile.
-template <int Rows, typename Step>
-inline void for_each_vector(Vec (&tile)[Rows][kTileVecs], Step step) {
+template <int Rows, int Vecs, typename Step>
+inline void for_each_vector(Vec (&tile)[Rows][Vecs], Step step) {
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row)
 #pragma GCC unroll 4
-    for (int v = 0; v < kTileVecs; ++v) step(tile[row][v], row, v);
+    for (int v = 0; v < Vecs; ++v) step(tile[row][v], row, v);
 }
 
 // Adds what C holds and the bias, applies ReLU, stores. Each step runs over all registers: one branch a tile, not one a
 // vector.
-template <int Rows>
-inline void finish_tile(Vec (&sum)[Rows][kTileVecs], const GemmTile& tile) {
-  const bool full = tile.cols == kTileCols;
-  float partial[Rows * kTileCols];  // a tile that hangs over the last column is finished here
-  float* c = full ? tile.c : partial;
-  const int64_t c_row = full ? tile.c_row : kTileCols;
-  if (!full && tile.accumulate)
-    for (int row = 0; row < Rows; ++row)
-      std::memcpy(partial + row * kTileCols, tile.c + row * tile.c_row, tile.cols * sizeof(float));
+template <int Rows, int Vecs>
+inline void finish_tile(Vec (&sum)[Rows][Vecs], const GemmTile& tile) {
+  float* const c = tile.c;
+  const int64_t c_row = tile.c_row, rest = tile.cols - (Vecs - 1) * kLanes;  // columns in the last vector
   const auto each = [&](auto step) { for_each_vector(sum, step); };
-  if (tile.accumulate) each([&](Vec& value, int row, int v) { value += load(c + row * c_row + v * kLanes); });
+  const auto each_place = [&](auto whole, auto partial) {
+    if (rest == kLanes)
+      each([&](Vec& value, int row, int v) { whole(value, c + row * c_row + v * kLanes); });
+    else
+      each([&](Vec& value, int row, int v) {
+        float* place = c + row * c_row + v * kLanes;
+        v + 1 < Vecs ? whole(value, place) : partial(value, place);
+      });
+  };
+  if (tile.accumulate)
+    each_place([](Vec& value, float* place) { value += load(place); },
+               [&](Vec& value, float* place) { value += load_first(place, rest); });
   if (tile.bias) each([&](Vec& value, int, int v) { value += load(tile.bias + v * kLanes); });
   if (tile.relu) each([&](Vec& value, int, int) { value = relu(value); });
-  each([&](Vec& value, int row, int v) { store(c + row * c_row + v * kLanes, value); });
-  if (!full)
-    for (int row = 0; row < Rows; ++row)
-      std::memcpy(tile.c + row * tile.c_row, partial + row * kTileCols, tile.cols * sizeof(float));
+  each_place([](Vec& value, float* place) { store(place, value); },
+             [&](Vec& value, float* place) { store_first(place, value, rest); });
 }
 
-template <int Rows>
+template <int Rows, int Vecs>
 void gemm_tile(const GemmTile& tile) {
-  Vec sum[Rows][kTileVecs] = {};
+  Vec sum[Rows][Vecs] = {};
   alignas(kLanes * 4) float total[Rows * kTileCols];
   const float* b = tile.b;
   const int64_t a_row = tile.a_row;
@@ -74,16 +79,18 @@ void gemm_tile(const GemmTile& tile) {
         store(t, o > 1 ? load(t) + value : value);
         value = Vec{};
       });
-    for (int64_t i = 0; i < tile.inner; ++i) {
+    const bool last = o + 1 == tile.outer;
+    const int64_t inner = tile.inner - (last ? tile.missing_inner : 0), run = tile.run - (last ? tile.missing_run : 0);
+    for (int64_t i = 0; i < inner; ++i) {
       const float* a = tile.a + o * tile.a_outer + i * tile.a_inner;
-      for (int64_t k = 0; k < tile.run; ++k, ++a, b += kTileCols) {
-        Vec column[kTileVecs];
+      for (int64_t k = 0; k < run; ++k, ++a, b += kTileCols) {
+        Vec column[Vecs];
 #pragma GCC unroll 4
-        for (int v = 0; v < kTileVecs; ++v) column[v] = load(b + v * kLanes);
+        for (int v = 0; v < Vecs; ++v) column[v] = load(b + v * kLanes);
 #pragma GCC unroll 16
         for (int row = 0; row < Rows; ++row) {
 #pragma GCC unroll 4
-          for (int v = 0; v < kTileVecs; ++v) sum[row][v] += a[row * a_row] * column[v];
+          for (int v = 0; v < Vecs; ++v) sum[row][v] += a[row * a_row] * column[v];
         }
       }
     }
@@ -91,26 +98,29 @@ void gemm_tile(const GemmTile& tile) {
   if (tile.split && tile.outer > 1)
     for_each_vector(sum,
                     [&](Vec& value, int row, int v) { value = load(total + row * kTileCols + v * kLanes) + value; });
-  finish_tile<Rows>(sum, tile);
+  finish_tile(sum, tile);
 }
 
 typedef void GemmTileFunction(const GemmTile&);
 
-template <int... Index>
-constexpr auto make_gemm_tiles(std::integer_sequence<int, Index...>) {
-  struct Table {
-    GemmTileFunction* of_rows[sizeof...(Index)];
-  };
-  return Table{{gemm_tile<Index + 1>...}};
+struct GemmTiles {
+  GemmTileFunction* of[kTileVecs][kTileRows];  // by vectors - 1, rows - 1
+};
+
+template <int... Row>
+constexpr GemmTiles make_gemm_tiles(std::integer_sequence<int, Row...>) {
+  static_assert(kTileVecs == 2);
+  return {{{gemm_tile<Row + 1, 1>...}, {gemm_tile<Row + 1, 2>...}}};
 }
 
-constexpr auto kGemmTiles = make_gemm_tiles(std::make_integer_sequence<int, kTileRows>{});
+constexpr GemmTiles kGemmTiles = make_gemm_tiles(std::make_integer_sequence<int, kTileRows>{});
 
 // Walks `rows` rows of A in tiles of equal height, as near as can be: 14 rows in tiles of at most 6 are 5 + 5 + 4.
 inline void gemm_rows(GemmTile tile, int64_t rows) {
-  for (int64_t tiles = (rows + kTileRows - 1) / kTileRows; tiles > 0; --tiles) {
-    const int64_t height = (rows + tiles - 1) / tiles;
-    kGemmTiles.of_rows[height - 1](tile);
+  const auto& tiles = kGemmTiles.of[(tile.cols - 1) / kLanes];
+  for (int64_t left = (rows + kTileRows - 1) / kTileRows; left > 0; --left) {
+    const int64_t height = (rows + left - 1) / left;
+    tiles[height - 1](tile);
     tile.a += height * tile.a_row;
     tile.c += height * tile.c_row;
     rows -= height;

@@ -31,13 +31,26 @@ inline IntVec load(const int32_t* p) { return *reinterpret_cast<const UnalignedI
 inline void store(int32_t* p, IntVec v) { *reinterpret_cast<UnalignedIntVec*>(p) = v; }
 inline Vec broadcast(float x) { return x - Vec{}; }
 
-// The first `count` lanes, 0 < count <= kLanes; the others are zero, or stay unwritten.
+// The first `count` lanes, 0 < count <= kLanes; the others are zero, or stay unwritten. Nothing beyond is touched.
+#if defined(__AVX512F__)
+inline __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+inline Vec load_first(const float* p, int64_t count) { return (Vec)_mm512_maskz_loadu_ps(first_lanes(count), p); }
+inline void store_first(float* p, Vec v, int64_t count) { _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v); }
+#elif defined(__AVX2__)
+inline __m256i first_lanes(int64_t count) {
+  static constexpr int32_t kMasks[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks + 8 - count));
+}
+inline Vec load_first(const float* p, int64_t count) { return (Vec)_mm256_maskload_ps(p, first_lanes(count)); }
+inline void store_first(float* p, Vec v, int64_t count) { _mm256_maskstore_ps(p, first_lanes(count), (__m256)v); }
+#else
 inline Vec load_first(const float* p, int64_t count) {
   Vec v{};
   std::memcpy(&v, p, count * sizeof(float));
   return v;
 }
 inline void store_first(float* p, Vec v, int64_t count) { std::memcpy(p, &v, count * sizeof(float)); }
+#endif
 
 // kLanes bytes as integers, and integers of 0 to 255 as bytes. GCC finds no short way for a conversion of one vector.
 inline IntVec load_bytes(const uint8_t* p) {
