@@ -7,7 +7,7 @@
 namespace convkit {
 
 // Products that are summed one after the other: longer chains of float32 additions lose accuracy.
-constexpr int64_t kConv2dChain = 320;
+constexpr int64_t kConv2dChain = 512;
 
 // Where a task adds up its sums: in a channels_last output itself; in scratch, which is then pooled or transposed; or
 // in the planes of a contiguous output, by the turned tile of conv2d_planes.inl.
