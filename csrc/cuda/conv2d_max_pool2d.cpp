@@ -45,7 +45,7 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2d(const Tensor& input, const Tensor& 
                                   : empty({&none, 1}, false, ScalarType::Byte, input);
   if (output.numel() == 0) return {output, taps};
   const Tensor* wanted = return_taps ? &taps : nullptr;
-  if (pool.stride_h >= pool.kh && pool.stride_w >= pool.kw)
+  if (call.algorithm == Conv2dAlgorithm::kGeneric && pool.stride_h >= pool.kh && pool.stride_w >= pool.kw)
     run_fused(call, pool, input, weight, bias, output, wanted);
   else
     max_pool2d_forward(kOp, {pool, call.channels_last, call.relu}, run_conv2d(call, input, weight, bias), output,
