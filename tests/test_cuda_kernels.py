@@ -78,7 +78,7 @@ def depthwise_cases():
                 )
 
 
-@pytest.mark.parametrize("case", depthwise_cases(), ids=str)
+@pytest.mark.parametrize("case", list(depthwise_cases()), ids=str)
 @FORMATS
 def test_depthwise(strict, case, layout):
     for dtype in (torch.float32, torch.bfloat16, torch.float16):

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "common/conv2d_shape.h"
+#include "common/conv2d_plan.h"
 #include "common/tensor.h"
 
 namespace convkit {
@@ -32,5 +32,11 @@ using Conv2dCandidates = std::vector<Conv2dCandidate>;
 
 // The first candidate with nothing against it ("auto"), or the one named: then a refusal is an error.
 Conv2dAlgorithm conv2d_select(const char* op, const Conv2dCandidates& candidates, const std::string& algorithm);
+
+// For convkit.explain: `direction` is "forward", "backward_input" or "backward_weight", `dtype` as torch.dtype prints
+// it.
+Conv2dProblem parse_problem(const std::string& direction, const Conv2dShape& shape, const std::string& dtype);
+// The name of the chosen candidate, and why each other one was passed over in a call with `algorithm`.
+Conv2dPlan plan_of(const Conv2dCandidates& candidates, Conv2dAlgorithm chosen, const std::string& algorithm);
 
 }  // namespace convkit
