@@ -65,6 +65,10 @@ void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tenso
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
                   const std::optional<Tensor>& bias) {
   const Conv2dShape& s = call.shape;
+  if (is_16_bit(input.scalar_type()) && call.algorithm != Conv2dAlgorithm::kGeneric) {
+    const std::optional<Tensor> wide_bias = bias ? std::optional(widen(*bias)) : std::nullopt;
+    return to_dtype(run_conv2d(call, widen(input), widen(weight), wide_bias), input.scalar_type());
+  }
   const int64_t sizes[] = {s.n, s.oc, s.oh, s.ow};
   const Tensor output = empty({sizes, 4}, call.channels_last, input.scalar_type(), input);
   if (output.numel() == 0) return output;

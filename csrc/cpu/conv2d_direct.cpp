@@ -7,6 +7,12 @@
 #include "cpu/isa.h"
 
 namespace convkit {
+namespace {
+
+constexpr int64_t kSharedBytes = int64_t{16} << 20;  // of packed weights
+
+}  // namespace
+
 void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
                    int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue,
                    const float* packed_weight) {
@@ -38,6 +44,15 @@ void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, c
     s.iw = s.ow = s.oh * s.ow, s.ih = s.oh = 1;
   const Conv2dSums sums = epilogue.pool ? Conv2dSums::kScratch : conv2d_sums(conv.shape, output);
   conv.blocking = conv2d_blocking(conv.shape, kernel, sums, epilogue.pool ? &epilogue.pool->shape : nullptr);
+  // Weights that several tasks need are packed once for all of them, if they fit in cache.
+  const int64_t users = s.n * conv.blocking.row_bands * conv.blocking.col_bands;
+  const int64_t packed_bytes = conv.weight_blocks() * conv.block_floats() * 4;
+  if (!packed_weight && sums != Conv2dSums::kPlanes && users > 1 && packed_bytes <= kSharedBytes) {
+    float* const packed = static_cast<float*>(shared_workspace(packed_bytes));
+    CONVKIT_CHECK(packed, "conv2d: no memory for ", packed_bytes, " bytes of workspace");
+    pack_blocks(conv, kernel.pack_weight, packed);
+    conv.packed_weight = packed;
+  }
   run_tasks(conv, kernel.forward);
 }
 

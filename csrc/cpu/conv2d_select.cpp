@@ -16,7 +16,7 @@ constexpr int64_t kLargestExtent = int64_t{1} << 20;
 
 std::string refuse_winograd(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
-  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (s.kh != 3 || s.kw != 3) return concat("its window is 3x3, not ", s.kh, "x", s.kw);
   if (s.stride_h != 1 || s.stride_w != 1) return "its stride is 1";
   if (s.dilation_h != 1 || s.dilation_w != 1) return "its window is not dilated";
@@ -57,7 +57,7 @@ std::string refuse_bytes(int64_t bytes) {
 
 std::string refuse_depthwise(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
-  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
@@ -67,7 +67,7 @@ std::string refuse_depthwise(const Conv2dProblem& problem) {
 
 std::string refuse_direct(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
-  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (s.ic == 0) return "there are no input channels to sum over";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;

@@ -181,6 +181,8 @@ void pack_weight_panel(const View4d<const float>& w, const float* source, int64_
   if (cols < kTileCols) fill_zero(panel, taps * ics * kTileCols);
   if (w.w == 1 && w.h == kw && w.c == taps && taps > 1)
     return pack_contiguous_weight(source, w.n, cols, taps, ics, panel);
+  if (w.c == 1 && w.w == ics && w.h == kw * ics)  // channels_last, and all of its channels: in the order of the panel
+    return pack_contiguous_weight(source, w.n, cols, 1, taps * ics, panel);
   for (int64_t tap = 0; tap < taps; ++tap)
     strided_copy(source + tap / kw * w.h + tap % kw * w.w, w.c, w.n, panel + tap * ics * kTileCols, kTileCols, ics,
                  cols);
