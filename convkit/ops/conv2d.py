@@ -111,8 +111,8 @@ def conv2d(
         groups: divides both numbers of channels.
         activation: None or "relu".
         max_pool: None, a kernel size, or (kernel_size, stride, padding), each an int or a (height, width) pair.
-        algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise", "direct" (all
-            float32) or "generic" (any dtype). See :func:`convkit.explain` and :func:`convkit.set_float32_algorithm`.
+        algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise", "kn2row" (stride 1),
+            "direct" (none of them float64) or "generic". See :func:`convkit.explain` and :func:`convkit.set_float32_algorithm`.
 
     Returns:
         [n, out_channels, oh, ow], pooled if asked; channels_last if the input or the weight is, else contiguous.

@@ -4,6 +4,7 @@
 #include "cpu/activation.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/parallel.h"
 #include "cpu/tensor_view.h"
@@ -58,6 +59,8 @@ void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tenso
     conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
   else if (call.algorithm == Conv2dAlgorithm::kDepthwise)
     conv2d_depthwise(call.shape, x, w, epilogue.bias, call.relu, output);
+  else if (call.algorithm == Conv2dAlgorithm::kKn2row)
+    conv2d_kn2row(call.shape, x, w, epilogue.bias, call.relu, output);
   else
     conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue, call.packed_weight);
 }

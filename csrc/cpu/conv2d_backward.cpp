@@ -2,6 +2,7 @@
 #include "common/conv2d_check.h"
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_select.h"
 #include "cpu/conv2d_tasks.h"
 #include "cpu/conv2d_winograd.h"
@@ -34,6 +35,7 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   if (chosen != Conv2dAlgorithm::kGeneric) {
     const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_input
                           : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_input
+                          : chosen == Conv2dAlgorithm::kKn2row    ? conv2d_kn2row_backward_input
                                                                   : conv2d_direct_backward_input;
     backward(s, const_view<float>(grad_output), const_view<float>(weight), view<float>(grad_input));
     return grad_input;

@@ -65,9 +65,7 @@ void strided_copy(const float* source, int64_t from_row, int64_t from_col, float
     for (int64_t i = 0; i < rows; ++i) {
       const float* s = source + i * from_row;
       float* d = destination + i * to;
-      int64_t j = 0;
-      for (; j + kLanes <= cols; j += kLanes) store(d + j, load(s + j));
-      for (; j < cols; ++j) d[j] = s[j];
+      for_each_vector_of(cols, [=](int64_t j, auto lanes) { lanes.store(d + j, lanes.load(s + j)); });
     }
   } else if (from_row == 1) {
     transpose_copy(source, from_col, destination, to, cols, rows);

@@ -52,8 +52,8 @@ inline Vec load_first(const float* p, int64_t count) {
 inline void store_first(float* p, Vec v, int64_t count) { std::memcpy(p, &v, count * sizeof(float)); }
 #endif
 
-// A row of `count` floats, vector by vector: body(index, lanes), where lanes.load and lanes.store take a whole vector, or
-// what is left of the row.
+// A row of `count` floats, vector by vector: body(index, lanes), where lanes.load and lanes.store take a whole vector,
+// or what is left of the row.
 struct WholeVector {
   Vec load(const float* p) const { return convkit::load(p); }
   void store(float* p, Vec v) const { convkit::store(p, v); }
