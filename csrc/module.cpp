@@ -50,10 +50,6 @@ PYBIND11_MODULE(_C, m) {
                              reinterpret_cast<uint8_t*>(packed));
       },
       py::call_guard<py::gil_scoped_release>());
-  m.def(
-      "checksum",
-      [](uintptr_t bytes, int64_t size) { return convkit::checksum(reinterpret_cast<const uint8_t*>(bytes), size); },
-      py::call_guard<py::gil_scoped_release>());
   m.def("conv2d_plan",
         [](const std::string& direction, const Shape& shape, const std::string& dtype, const std::string& algorithm) {
           const auto plan = convkit::conv2d_plan(direction, conv2d_shape(shape), dtype, algorithm);
