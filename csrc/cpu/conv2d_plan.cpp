@@ -23,10 +23,11 @@ ScalarType parse_dtype(const std::string& dtype) {
   return dtype == "bfloat16" ? ScalarType::BFloat16 : ScalarType::Half;
 }
 
-std::string reason(const Conv2dCandidate& candidate, const std::string& algorithm) {
-  if (!candidate.refusal.empty()) return candidate.refusal;
+std::string reason(const Conv2dCandidate& candidate, const Conv2dProblem& problem, const std::string& algorithm) {
+  if (const std::string refusal = candidate.refuse(problem); !refusal.empty()) return refusal;
   if (algorithm != "auto") return "another one was asked for";
-  return candidate.avoidance.empty() ? "an earlier choice serves" : candidate.avoidance;
+  const std::string avoidance = candidate.avoid(problem);
+  return avoidance.empty() ? "an earlier choice serves" : avoidance;
 }
 
 }  // namespace
@@ -36,11 +37,11 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   const Conv2dProblem problem{parse_direction(direction), s, parse_dtype(dtype)};
   const Conv2dAlgorithm chosen = conv2d_select("explain", problem, algorithm);
   Conv2dPlan plan;
-  for (const Conv2dCandidate& candidate : conv2d_candidates(problem)) {
+  for (const Conv2dCandidate& candidate : conv2d_candidates()) {
     if (candidate.algorithm == chosen)
       plan.algorithm = candidate.name;
     else
-      plan.passed_over.emplace_back(candidate.name, reason(candidate, algorithm));
+      plan.passed_over.emplace_back(candidate.name, reason(candidate, problem, algorithm));
   }
   if (chosen == Conv2dAlgorithm::kGeneric) return plan;
   const bool turned = problem.direction == Conv2dDirection::kBackwardInput;

@@ -107,27 +107,33 @@ std::string refuse_direct(const Conv2dProblem& problem) {
   return refuse_bytes(bytes);
 }
 
+std::string never(const Conv2dProblem&) { return ""; }
+
+// In order of preference; the last one never refuses.
+constexpr Conv2dCandidate kCandidates[] = {
+    {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd, avoid_winograd},
+    {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise, never},
+    {Conv2dAlgorithm::kKn2row, "kn2row", refuse_kn2row, avoid_kn2row},
+    {Conv2dAlgorithm::kDirect, "direct", refuse_direct, never},
+    {Conv2dAlgorithm::kGeneric, "generic", never, never},
+};
+
 }  // namespace
 
-std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem) {
-  return {
-      {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd(problem), avoid_winograd(problem)},
-      {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise(problem), ""},
-      {Conv2dAlgorithm::kKn2row, "kn2row", refuse_kn2row(problem), avoid_kn2row(problem)},
-      {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem), ""},
-      {Conv2dAlgorithm::kGeneric, "generic", "", ""},
-  };
-}
+std::span<const Conv2dCandidate> conv2d_candidates() { return kCandidates; }
 
 Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm) {
-  std::string names;
-  for (const Conv2dCandidate& candidate : conv2d_candidates(problem)) {
-    if (algorithm == candidate.name)
-      CONVKIT_CHECK(candidate.refusal.empty(), op, ": algorithm='", algorithm, "' cannot be used: ", candidate.refusal);
-    if (algorithm == candidate.name || (algorithm == "auto" && candidate.reason_not_auto().empty()))
+  for (const Conv2dCandidate& candidate : kCandidates) {
+    if (algorithm == candidate.name) {
+      const std::string refusal = candidate.refuse(problem);
+      CONVKIT_CHECK(refusal.empty(), op, ": algorithm='", algorithm, "' cannot be used: ", refusal);
       return candidate.algorithm;
-    names += concat(", '", candidate.name, "'");
+    }
+    if (algorithm == "auto" && candidate.refuse(problem).empty() && candidate.avoid(problem).empty())
+      return candidate.algorithm;
   }
+  std::string names;
+  for (const Conv2dCandidate& candidate : kCandidates) names += concat(", '", candidate.name, "'");
   throw std::invalid_argument(concat(op, ": algorithm must be one of 'auto'", names, ", but got '", algorithm, "'"));
 }
 

@@ -1,8 +1,8 @@
 // Which algorithm computes a convolution, and why not the others.
 #pragma once
 
+#include <span>
 #include <string>
-#include <vector>
 
 #include "common/conv2d_shape.h"
 #include "common/tensor.h"
@@ -21,14 +21,12 @@ struct Conv2dProblem {
 struct Conv2dCandidate {
   Conv2dAlgorithm algorithm;
   const char* name;
-  std::string refusal;    // why it cannot serve this problem; empty if it can
-  std::string avoidance;  // why "auto" passes it over although it can; empty if it does not
-
-  const std::string& reason_not_auto() const { return refusal.empty() ? avoidance : refusal; }
+  std::string (*refuse)(const Conv2dProblem&);  // why it cannot serve a problem; empty if it can
+  std::string (*avoid)(const Conv2dProblem&);   // why "auto" passes it over although it can; empty if it does not
 };
 
 // Every algorithm in order of preference; the last one never refuses.
-std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem);
+std::span<const Conv2dCandidate> conv2d_candidates();
 
 // The first candidate with nothing against it ("auto"), or the one named: then a refusal is an error.
 Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm);
