@@ -71,7 +71,8 @@ inline void for_each_vector_of(int64_t count, Body body) {
 }
 
 // Calls for what will be read 8 KiB further on, which need not exist: a core alone does not keep enough reads under way
-// to fill the memory bus. Max-pooling of 38 MB takes 1.2 instead of 4.8 ms contiguous, 1.4 instead of 2.5 channels_last.
+// to fill the memory bus. Max-pooling of 38 MB takes 1.2 instead of 4.8 ms contiguous, 1.4 instead of 2.5
+// channels_last.
 inline void prefetch_ahead(const float* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + 8192); }
 
 // kLanes bytes as integers, and integers of 0 to 255 as bytes. GCC finds no short way for a conversion of one vector.
