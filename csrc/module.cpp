@@ -66,10 +66,6 @@ PYBIND11_MODULE(_C, m) {
                              reinterpret_cast<uint8_t*>(packed));
       },
       py::call_guard<py::gil_scoped_release>());
-  m.def(
-      "checksum",
-      [](uintptr_t bytes, int64_t size) { return convkit::checksum(reinterpret_cast<const uint8_t*>(bytes), size); },
-      py::call_guard<py::gil_scoped_release>());
   m.def("conv2d_plan", &conv2d_plan<convkit::conv2d_plan>);
 #if CONVKIT_CUDA
   m.def("cuda_conv2d_plan", &conv2d_plan<convkit::cuda::conv2d_plan>);

@@ -20,9 +20,12 @@ SMALL = [
 LARGE = shapes.Conv2dCase("large", 8, 19, (29, 31), 70, (3, 3), (1, 2), (1, 1))
 
 
-def algorithms(dtype):
-    """Those that take every case of the catalogue in this dtype."""
-    return ["auto", "direct", "generic"] if dtype == torch.float32 else ["auto", "generic"]
+def algorithms(dtype, case):
+    """Those that take a case of the catalogue in this dtype, but for those with tests of their own."""
+    if dtype == torch.float64:
+        return ["auto", "generic"]
+    splits_taps = case.stride == (1, 1) and case.groups == 1
+    return ["auto", "direct", "generic", *(["kn2row"] if splits_taps else [])]
 
 
 def tensors_of(case, dtype=torch.float32, layout="contiguous", bias=True, kind="normal", weight_layout=None):
@@ -51,7 +54,7 @@ def check(case, tensors, grad_output=None, only=None, device="cpu"):
         for algorithm in ("auto", "generic"):
             contract.hold(on(device, call(case, algorithm)), "generic")
         return
-    for algorithm in only or algorithms(tensors[0].dtype):
+    for algorithm in only or algorithms(tensors[0].dtype, case):
         plan = convkit.explain(call(case, algorithm), *tensors).ops[0]
         held_to = "winograd" if plan.algorithm == "winograd" else "direct"
         contract.hold(call(case, algorithm), held_to)
@@ -87,7 +90,7 @@ def test_output_has_torchs_strides(case, dtype, device):
             tensors = tensors_of(case, dtype, layout, weight_layout=weight_layout)
             expected = F.conv2d(*tensors, **case.arguments)
             tensors = [t.to(device) for t in tensors]
-            for algorithm in algorithms(dtype) if device == "cpu" else ["auto", "generic"]:
+            for algorithm in algorithms(dtype, case) if device == "cpu" else ["auto", "generic"]:
                 actual = convkit.conv2d(*tensors, **case.arguments, algorithm=algorithm)
                 assert actual.stride() == expected.stride(), f"{layout} input, {weight_layout} weight, {algorithm}"
 
@@ -96,7 +99,7 @@ def test_output_has_torchs_strides(case, dtype, device):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_gradients_have_the_strides_of_their_tensors(case, layout):
     tensors = tensors_of(case, layout=layout)
-    for algorithm in algorithms(torch.float32):
+    for algorithm in algorithms(torch.float32, case):
         grad_output = grad_output_of(case, tensors, layout)
         results = tolerances.in_own_dtype(call(case, algorithm), tensors, grad_output)
         _, grad_input, grad_weight, grad_bias = results
@@ -125,7 +128,7 @@ def test_the_same_channel_over_and_over():
     input = shapes.random((2, 1, 7, 7), seed=7).expand(2, 64, 7, 7)
     weight = shapes.random((64, 1, 3, 3), seed=8).expand(64, 64, 3, 3)
     contract = tolerances.Contract(functools.partial(F.conv2d, padding=1), [input, weight])
-    for algorithm in algorithms(torch.float32):
+    for algorithm in ("auto", "direct", "kn2row", "generic"):
         output = convkit.conv2d(input, weight, padding=1, algorithm=algorithm)
         tolerances.assert_not_worse_than_torch(output, contract.torchs[0], contract.expected[0][0])
 

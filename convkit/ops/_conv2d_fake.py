@@ -29,7 +29,7 @@ def check_activation(op, activation):
 
 
 def check_algorithm(op, algorithm):
-    names = ("auto", "winograd", "depthwise", "direct", "generic")
+    names = ("auto", "winograd", "depthwise", "kn2row", "direct", "generic")
     if algorithm not in names:
         raise ValueError(f"{op}: algorithm must be one of {', '.join(map(repr, names))}, but got '{algorithm}'")
 

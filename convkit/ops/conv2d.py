@@ -9,7 +9,7 @@ from convkit.ops._conv2d_fake import check_same_dtype
 from convkit.ops._conv2d_gradient import conv2d_forward
 from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
 from convkit.ops._conv2d_shape import output_size
-from convkit.ops._packed_weight import FrozenWeight, PackedWeight, cache, conv2d_packed, find, prepack_arguments
+from convkit.ops._packed_weight import FrozenWeight, PackedWeight, conv2d_packed, find, prepack_arguments
 from convkit.ops._torch_internals import transforms_active
 from convkit.ops.max_pool2d import max_pool2d
 
@@ -111,8 +111,9 @@ def conv2d(
         groups: divides both numbers of channels.
         activation: None or "relu".
         max_pool: None, a kernel size, or (kernel_size, stride, padding), each an int or a (height, width) pair.
-        algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise", "direct" (all
-            float32) or "generic" (any dtype). See :func:`convkit.explain` and :func:`convkit.set_float32_algorithm`.
+        algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise", "kn2row" (stride 1),
+            "direct" (none of them float64) or "generic". See :func:`convkit.explain` and
+            :func:`convkit.set_float32_algorithm`.
 
     Returns:
         [n, out_channels, oh, ow], pooled if asked; channels_last if the input or the weight is, else contiguous.
@@ -134,9 +135,10 @@ def conv2d(
     pool = None if max_pool is None else _max_pool(max_pool)
     images = input if input.dim() == 4 else input.unsqueeze(0)
     operands, geometry = (images, weight, bias), (stride, padding, dilation, groups)
-    if prepacked is None:
-        packed, algorithm = find(frozen or cache, *operands, *geometry, algorithm)
-    else:
+    packed = None
+    if frozen is not None:
+        packed, algorithm = find(frozen, images, bias, *geometry, algorithm)
+    elif prepacked is not None:
         prepacked.check(*geometry, algorithm)
         packed, algorithm = prepacked.bytes_for(*operands), prepacked.algorithm
     arguments = (*geometry, activation or "none")
@@ -163,9 +165,7 @@ def prepack(
 ):
     """Do once what :func:`convkit.conv2d` does with a weight in every call, for calls without gradient of the weight.
 
-    Later changes of ``weight`` need not be seen: pack again after them. :func:`convkit.conv2d` keeps packed weights by
-    itself where that pays and checks them against the weight in each call; ``prepack`` saves the check, and packs
-    always: four times the bytes of the weight for Winograd.
+    Later changes of ``weight`` need not be seen: pack again after them. It pays for images of few pixels.
 
     Args:
         weight, bias, stride, padding, dilation, groups: those of the calls; see :func:`convkit.conv2d`. A bias given

@@ -2,6 +2,7 @@
 
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_select.h"
 #include "cpu/conv2d_winograd.h"
@@ -12,7 +13,7 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
                        const std::string& algorithm) {
   const Conv2dProblem problem = parse_problem(direction, s, dtype);
   const Conv2dAlgorithm chosen = conv2d_select("explain", problem, algorithm);
-  Conv2dPlan plan = plan_of(conv2d_candidates(problem), chosen, algorithm);
+  Conv2dPlan plan = plan_of(conv2d_candidates(), chosen, problem, algorithm);
   if (chosen == Conv2dAlgorithm::kGeneric) return plan;
   const bool turned = problem.direction == Conv2dDirection::kBackwardInput;
   if (chosen == Conv2dAlgorithm::kWinograd) {
@@ -40,6 +41,15 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
                      : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, false}.tasks();
+    plan.workspace_bytes = b.scratch_bytes();
+    return plan;
+  }
+  if (chosen == Conv2dAlgorithm::kKn2row) {
+    const Conv2dKn2rowKernels& kernel = kernels().conv2d_kn2row;
+    const Conv2dShape run = turned ? largest_phase(s) : s;
+    const Conv2dKn2rowBlocking b = conv2d_kn2row_blocking(run, kernel);
+    plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
+    plan.tasks = Conv2dKn2row{run, b, {}, {}, nullptr, {}, false}.tasks();
     plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }

@@ -21,7 +21,7 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   check_same_kind(kOp, "grad_output", grad_output, "weight", weight);
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = weight.scalar_type();
-  const auto chosen = conv2d_select(kOp, conv2d_candidates({Conv2dDirection::kBackwardInput, s, dtype}), algorithm);
+  const auto chosen = select_algorithm(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
   if (chosen == Conv2dAlgorithm::kDepthwise) {
@@ -47,7 +47,7 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   check_same_kind(kOp, "grad_output", grad_output, "input", input);
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = input.scalar_type();
-  const auto chosen = conv2d_select(kOp, conv2d_candidates({Conv2dDirection::kBackwardWeight, s, dtype}), algorithm);
+  const auto chosen = select_algorithm(kOp, {Conv2dDirection::kBackwardWeight, s, dtype}, algorithm);
   const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
   if (grad_weight.numel() == 0) return grad_weight;
   if (chosen == Conv2dAlgorithm::kDepthwise) {

@@ -13,15 +13,23 @@ std::string refuse_depthwise(const Conv2dProblem& problem) {
   return "";
 }
 
+std::string refuse_unwritten(const Conv2dProblem&) { return "it has no CUDA kernel"; }
+
+// In order of preference; the last one never refuses.
+constexpr Conv2dCandidate kCandidates[] = {
+    {Conv2dAlgorithm::kWinograd, "winograd", refuse_unwritten, never},
+    {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise, never},
+    {Conv2dAlgorithm::kKn2row, "kn2row", refuse_unwritten, never},
+    {Conv2dAlgorithm::kDirect, "direct", refuse_unwritten, never},
+    {Conv2dAlgorithm::kGeneric, "generic", never, never},
+};
+
 }  // namespace
 
-Conv2dCandidates conv2d_candidates(const Conv2dProblem& problem) {
-  return {
-      {Conv2dAlgorithm::kWinograd, "winograd", "it has no CUDA kernel", ""},
-      {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise(problem), ""},
-      {Conv2dAlgorithm::kDirect, "direct", "it has no CUDA kernel", ""},
-      {Conv2dAlgorithm::kGeneric, "generic", "", ""},
-  };
+Conv2dCandidates conv2d_candidates() { return kCandidates; }
+
+Conv2dAlgorithm select_algorithm(const char* op, const Conv2dProblem& problem, const std::string& algorithm) {
+  return conv2d_select(op, kCandidates, problem, algorithm);
 }
 
 }  // namespace convkit::cuda

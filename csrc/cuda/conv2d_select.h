@@ -5,6 +5,8 @@
 
 namespace convkit::cuda {
 
-Conv2dCandidates conv2d_candidates(const Conv2dProblem& problem);
+Conv2dCandidates conv2d_candidates();
+
+Conv2dAlgorithm select_algorithm(const char* op, const Conv2dProblem& problem, const std::string& algorithm);
 
 }  // namespace convkit::cuda
