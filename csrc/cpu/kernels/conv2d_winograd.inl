@@ -113,8 +113,8 @@ inline bool shares_patches(const Conv2dWinogradBackwardWeight&) { return false; 
 
 // -> transformed [36, `point` apart][ics] of one patch [6, 6, ics], whose channels fill whole vectors.
 template <typename Finish>
-[[gnu::noinline]] void winograd_transform_patch(TileView<const float> patch, int64_t ics, float* transformed, int64_t point,
-                                     Finish finish) {
+[[gnu::noinline]] void winograd_transform_patch(TileView<const float> patch, int64_t ics, float* transformed,
+                                                int64_t point, Finish finish) {
   for (int64_t c = 0; c < ics; c += kLanes)
     transform_2d<6, 6>(winograd_input, {patch.data + c, patch.row, patch.col}, {transformed + c, 6 * point, point},
                        finish);

@@ -171,8 +171,8 @@ void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int6
       panel[(step % taps * ics + step / taps) * kTileCols + col] = source[col * row + step];
 }
 
-// The same of a weight whose output channels lie side by side with their taps, in reverse, as the contiguous weight of a
-// gradient of the input: for each input channel a vector squared of [output channels, taps] is transposed.
+// The same of a weight whose output channels lie side by side with their taps, in reverse, as the contiguous weight of
+// a gradient of the input: for each input channel a vector squared of [output channels, taps] is transposed.
 void pack_rotated_weight(const float* source, int64_t channel, int64_t cols, int64_t taps, int64_t ics, float* panel) {
   const float* first_tap = source - (taps - 1);  // in memory
   for (int64_t v = 0; v < cols; v += kLanes) {
