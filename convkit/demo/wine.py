@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from convkit.models import mlp
+from convkit.train import Config, fit
 
 HIDDEN = [8, 4]
 EPOCHS = 300
@@ -39,12 +40,10 @@ def train(x, y, seed, classes):
     """Fit the network with Adam on full batches; ``x`` (N, features) float32, ``y`` (N,) class numbers."""
     torch.manual_seed(seed)
     model = mlp(x.shape[1], HIDDEN, classes)
-    inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02, weight_decay=1e-4)
-    for _ in range(EPOCHS):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(inputs), labels).backward()
-        optimizer.step()
+    config = Config(
+        epochs=EPOCHS, batch_size=len(x), lr=0.02, optimizer="adam", schedule="constant", seed=seed, progress=False
+    )
+    fit(model, (torch.from_numpy(x), torch.from_numpy(y)), config=config)
     return model
 
 
