@@ -115,7 +115,7 @@ def test_a_network_of_convkit_computes_what_that_of_torch_computes(name):
     assert expected.isfinite().all()
     assert 0.01 < expected.std() < 100
     kinds = {type(module) for module in ours.modules()}
-    assert (convkit.nn.ConvBlock2d in kinds) == (name == "small_cnn")
+    assert any(issubclass(kind, convkit.nn.ConvBlock2d) for kind in kinds) == (name == "small_cnn")
     assert not kinds & {nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.ReLU}
 
 

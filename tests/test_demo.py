@@ -9,9 +9,7 @@ import sys
 import pytest
 import torch
 
-import convkit.nn
 from convkit import cli
-from convkit.models import mlp, small_cnn
 from convkit.testing import memory
 from convkit.testing.timing import compare, max_error
 
@@ -76,17 +74,6 @@ def test_check_names_what_differs(maps):
     with pytest.raises(RuntimeError, match="pooled channel 1: convkit computes"):
         lecture.check(maps)
     maps.pooled[0, 0, 0] -= 1
-
-
-@pytest.mark.parametrize("layers", [convkit.nn, torch.nn])
-def test_models(layers):
-    model = mlp(13, [8, 4], 3, layers=layers)
-    assert sum(p.numel() for p in model.parameters()) == 163
-    assert model(torch.randn(5, 13)).shape == (5, 3)
-    cnn = small_cnn(layers=layers)
-    assert cnn(torch.randn(2, 1, 28, 28)).shape == (2, 10)
-    assert list(cnn.state_dict()) == list(small_cnn(layers=torch.nn).state_dict())
-    assert small_cnn(3, 7, 9, layers=layers)(torch.randn(2, 3, 9, 9)).shape == (2, 7)
 
 
 def test_compare_returns_times_and_errors():

@@ -19,7 +19,9 @@ def small_cnn(in_channels=1, num_classes=10, image_size=28, *, layers=convkit.nn
         ``torch.nn.Sequential`` from (N, in_channels, image_size, image_size) to (N, num_classes).
     """
     pooled_size = image_size // 2 // 2
-    return nn.Sequential(
+    if pooled_size < 1:
+        raise ValueError(f"small_cnn: image_size must be at least 4, but got {image_size}")
+    model = nn.Sequential(
         layers.Conv2d(in_channels, 16, 3, padding=1),
         layers.ReLU(),
         layers.MaxPool2d(2),
@@ -29,3 +31,5 @@ def small_cnn(in_channels=1, num_classes=10, image_size=28, *, layers=convkit.nn
         nn.Flatten(),
         layers.Linear(32 * pooled_size * pooled_size, num_classes),
     )
+    model.input_size = (in_channels, image_size, image_size)
+    return model
