@@ -104,11 +104,15 @@ def main(directory, kill=None, steps=1, **settings):
     return losses
 
 
-def start(directory, processes=1, **request):
-    """The process of a run; several with ``torchrun``."""
-    module = ["-m", "tests._training", json.dumps({"directory": str(directory), **request})]
+def launch(module, processes=1):
+    """The process of a Python with these arguments; several with ``torchrun``."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] * (processes > 1)
     return subprocess.Popen([sys.executable, *launcher, *module], cwd=HOME, stderr=subprocess.PIPE, text=True)
+
+
+def start(directory, processes=1, **request):
+    """The process of a run."""
+    return launch(["-m", "tests._training", json.dumps({"directory": str(directory), **request})], processes)
 
 
 def finish(process):
