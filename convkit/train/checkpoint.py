@@ -89,7 +89,8 @@ def save(path, state):
     for name, tensor in tensors.items():  # safetensors refuses two names for one memory
         if tensor.numel() and shared.setdefault(tensor.data_ptr(), name) != name:
             tensors[name] = tensor.clone()
-    metadata = {"format": FORMAT, "state": text, "crc32": _checksum(text, tensors)}
+    content = {"format": FORMAT, "state": text, "crc32": _checksum(text, tensors)}
+    metadata = {"convkit": json.dumps(content)}  # one entry: safetensors writes several in any order
     replace_file(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
@@ -101,13 +102,14 @@ def load(path):
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        content = json.loads(metadata.get("convkit", "{}"))
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no checkpoint of convkit: its format is {metadata.get('format')!r}")
-    if _checksum(metadata.get("state", ""), tensors) != metadata.get("crc32"):
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of convkit: it does not say {FORMAT!r}")
+    if _checksum(content["state"], tensors) != content["crc32"]:
         raise CheckpointError(f"{path} is damaged: its checksum is not that of its contents")
-    return _unpack(json.loads(metadata["state"]), tensors)
+    return _unpack(json.loads(content["state"]), tensors)
 
 
 def check_weights(path, weights, model):

@@ -35,7 +35,7 @@ class Config:
             with a scaled loss.
         channels_last: keep weights and batches of images in channels_last.
         patience: end after so many epochs without a lower validation loss; None trains all epochs.
-        seed: of the order of the samples, of their augmentation and of torch's generators (dropout).
+        seed: of the order of the samples and of the generators of torch (dropout), numpy and Python.
         device: "cpu", "cuda", "cuda:1"; None takes a GPU that convkit has kernels for, else the CPU.
         workers: processes that load samples; 0 loads in this one.
         progress: draw a bar on a terminal.

@@ -1,10 +1,12 @@
 """The processes that ``torchrun`` starts: who this one is, and sums over all of them."""
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import distributed
+
+from convkit.ops.conv2d import conv2d
 
 
 def size():
@@ -33,11 +35,13 @@ def gather(value):
 
 
 def default_device():
-    """This process's GPU where convkit has CUDA kernels, else the CPU."""
-    from convkit._library import _C
-
-    if torch.cuda.is_available() and _C.build_info()["cuda_archs"]:
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}"
+    """This process's GPU if convkit's convolution runs on it, else the CPU."""
+    if torch.cuda.is_available():
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}"
+        with suppress(RuntimeError):  # NotImplementedError is one
+            pixel = torch.zeros(1, 1, 1, 1, device=device)
+            conv2d(pixel, pixel)
+            return device
     return "cpu"
 
 

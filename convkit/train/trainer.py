@@ -53,9 +53,10 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.epoch = self.batch = 0
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss and samples of this epoch
-        self.seconds = 0.0
+        self.seconds, self.lr = 0.0, config.lr  # of this epoch: so far, and at its start
         self.history, self.best = [], None
-        torch.manual_seed(config.seed + distributed.rank())
+        for seed in (torch.manual_seed, np.random.seed, random.seed):
+            seed(config.seed + distributed.rank())
 
     def step(self, inputs, targets):
         """One batch: forward, backward, optimizer, schedule; returns the sum of this process's losses."""
@@ -81,7 +82,8 @@ class Trainer:
             on_step: called after each batch, with the mean loss of the batch over all processes.
         """
         self.batches.epoch, self.batches.start = self.epoch, self.batch
-        lr = self.optimizer.param_groups[0]["lr"]
+        if self.batch == 0:
+            self.lr = self.optimizer.param_groups[0]["lr"]
         self.model.train()
         loader = training_loader(self.train_data, self.batches, self.config)
         begin = time.perf_counter() - self.seconds
@@ -99,7 +101,7 @@ class Trainer:
         if not math.isfinite(loss):
             advice = f"a lower lr than {self.config.lr} or clip_norm may help"
             raise RuntimeError(f"train: the loss is {loss} in epoch {self.epoch + 1}; {advice}")
-        row = {"epoch": self.epoch + 1, "lr": lr, "seconds": self.seconds, "train_loss": loss / samples}
+        row = {"epoch": self.epoch + 1, "lr": self.lr, "seconds": self.seconds, "train_loss": loss / samples}
         if self.valid_data is not None:
             scores = evaluate(self.model, self.valid_data, self.config).values
             row |= {f"valid_{name}": value for name, value in scores.items()}
@@ -154,6 +156,7 @@ class Trainer:
             "batch": self.batch,
             "sums": distributed.gather(self.sums.clone().cpu()),
             "seconds": self.seconds,
+            "lr": self.lr,
             "history": self.history,
             "model": self.model.state_dict(),
             "best": self.best,
@@ -178,9 +181,9 @@ class Trainer:
                     values[name] = torch.empty_like(parameter).copy_(value)
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.batch, self.seconds = state["epoch"], state["batch"], state["seconds"]
+        for name in ("epoch", "batch", "seconds", "lr", "best"):
+            setattr(self, name, state[name])
         self.history = copy.deepcopy(state["history"])
-        self.best = state["best"]
         self.sums.copy_(state["sums"][distributed.rank()])
         _set_generators(state["generators"][distributed.rank()], self.device)
 
@@ -219,7 +222,7 @@ def _fingerprint(dataset):
         return dataset.fingerprint
     if not hasattr(dataset, "tensors"):
         return f"{len(dataset)} samples"
-    sums = [tensor.double().sum().item() for tensor in dataset.tensors]
+    sums = [tensor.sum(dtype=torch.float64).item() for tensor in dataset.tensors]
     return f"{len(dataset)} samples of {tuple(dataset.tensors[0].shape[1:])}, sums {sums[0]:.17g} and {sums[1]:.17g}"
 
 
