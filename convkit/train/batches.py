@@ -52,7 +52,7 @@ class Shuffled(Sampler):
 
 def _load(dataset, batches, config):
     """Batches by lists of indices; tensors are indexed by the whole list at once."""
-    whole = type(dataset) is TensorDataset
+    whole = isinstance(dataset, TensorDataset)
     order = {"sampler": batches, "batch_size": None} if whole else {"batch_sampler": batches}
     return DataLoader(
         dataset,

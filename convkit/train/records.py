@@ -65,10 +65,8 @@ class TensorBoard:
     """Event files for TensorBoard; what an earlier run wrote behind ``first_step`` is taken back."""
 
     def __init__(self, directory, first_step):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError as error:
-            raise RuntimeError("tensorboard is not installed: pip install 'convkit[tensorboard]'") from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer = SummaryWriter(directory, purge_step=first_step + 1)
 
     def write(self, row, step):

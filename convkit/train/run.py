@@ -1,5 +1,7 @@
 """``fit``: a whole training run, with its files."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from convkit.train.records import TensorBoard, write_csv, write_curves
 from convkit.train.trainer import Trainer
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "model.safetensors"
+SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Output:
         checkpoint_steps: write the checkpoint after so many steps too, not only after each epoch.
         tensorboard: write TensorBoard's event files too (``convkit[tensorboard]``).
         about: numbers, texts, lists and dicts to keep in ``model.safetensors``, as how to build the model.
+        report: called with the dict of each epoch.
     """
 
     directory: str | Path
@@ -29,6 +33,7 @@ class Output:
     checkpoint_steps: int | None = None
     tensorboard: bool = False
     about: dict | None = None
+    report: Callable | None = None
 
     def __post_init__(self):
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
@@ -54,6 +59,7 @@ def fit(model, train, valid=None, config=None, output=None, on_step=None):
         trainer.run_epoch(_both(on_step, files))
         if files:
             files.write_epoch()
+            files.tell()
     if files:
         files.write_curves()
     trainer.restore_best()
@@ -86,6 +92,7 @@ class Files:
         if distributed.rank() == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
         first_step = trainer.epoch * len(trainer.batches) + trainer.batch
+        self.written, self.written_weights = -SECONDS, None
         wanted = output.tensorboard and distributed.rank() == 0
         self.tensorboard = TensorBoard(self.directory / "tensorboard", first_step) if wanted else None
 
@@ -94,17 +101,29 @@ class Files:
             self._write_checkpoint()
 
     def write_epoch(self):
-        """The results first: where only the checkpoint is missing, the epoch is trained again to the same ones."""
+        """Write everything, but not more often than `SECONDS`, for epochs that take no time. The results come first:
+        where only the checkpoint is missing, the epoch is trained again to the same ones."""
         trainer = self.trainer
+        elapsed = distributed.gather(time.monotonic() - self.written)[0]
+        if elapsed < SECONDS and not trainer.done:
+            return
         if distributed.rank() == 0:
-            best = trainer.best["epoch"] if trainer.best else trainer.epoch
-            if best == trainer.epoch:
-                about = {"epoch": best, **(self.output.about or {})}
-                checkpoint.save(self.directory / WEIGHTS, {"": trainer.model.state_dict(), "about": about})
+            best = trainer.best or {"epoch": trainer.epoch, "weights": trainer.model.state_dict()}
+            if best["epoch"] != self.written_weights:
+                about = {"epoch": best["epoch"], **(self.output.about or {})}
+                checkpoint.save(self.directory / WEIGHTS, {"": best["weights"], "about": about})
+                self.written_weights = best["epoch"]
             write_csv(self.directory / "metrics.csv", trainer.history)
-            if self.tensorboard:
-                self.tensorboard.write(trainer.history[-1], trainer.epoch * len(trainer.batches))
         self._write_checkpoint()
+        self.written = time.monotonic()
+
+    def tell(self):
+        """The epoch to TensorBoard and to whoever listens."""
+        row = self.trainer.history[-1]
+        if self.tensorboard:
+            self.tensorboard.write(row, self.trainer.epoch * len(self.trainer.batches))
+        if self.output.report:
+            self.output.report(row)
 
     def write_curves(self):
         if distributed.rank() == 0:
