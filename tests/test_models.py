@@ -60,7 +60,7 @@ def test_evaluation_equals_torchs(name, format):
         assert relative_error(ours.eval()(batch), expected.double()) < 1e-5
         fused, _ = convkit.optimize(ours)
         assert relative_error(fused(batch), expected.double()) < 1e-5
-    assert expected.std() > 0
+    assert 1e-3 < expected.std() < 1e3  # neither faded nor overflowing before it is compared
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=["nchw", "channels_last"])

@@ -73,8 +73,8 @@ class Xception(nn.Module):
         self.global_pool = nn.AdaptiveAvgPool2d(1)
         self.fc = layers.Linear(2048, num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(module, nn.Conv2d):  # one ReLU for each pair of depthwise and 1x1 convolution
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module.groups > 1 else "relu")
 
     def forward(self, input):
         features = input
