@@ -17,63 +17,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-from convkit.demo import lecture, pictures
-
-FILTER_2_MAP = [
-    [3, 7, -13, -4, -6],
-    [7, -14, 4, -29, -4],
-    [-17, -13, -30, 18, -26],
-    [-3, -26, -9, -20, 11],
-    [-13, 1, -6, -13, -7],
-]
-
-
-def convolve_by_hand(channels, filters, stride=1):
-    """Zero padding 1, 3x3, in Python integers: (channels, rows, columns) lists to a list of rows."""
-    height, width = len(channels[0]), len(channels[0][0])
-
-    def at(c, y, x):
-        return channels[c][y][x] if 0 <= y < height and 0 <= x < width else 0
-
-    taps = [(c, i, j) for c in range(len(channels)) for i in range(3) for j in range(3)]
-    return [
-        [sum(filters[c][i][j] * at(c, y + i - 1, x + j - 1) for c, i, j in taps) for x in range(0, width, stride)]
-        for y in range(0, height, stride)
-    ]
-
-
-@pytest.fixture(scope="module")
-def maps():
-    return lecture.compute()
-
-
-def test_first_layer_has_the_numbers_of_the_page(maps):
-    assert maps.convolved[0].tolist() == lecture.FIRST_MAP == convolve_by_hand([lecture.IMAGE], lecture.FILTERS[:1])
-    assert maps.convolved[1].tolist() == FILTER_2_MAP == convolve_by_hand([lecture.IMAGE], lecture.FILTERS[1:])
-    assert maps.rectified[0].tolist() == [[max(0, v) for v in row] for row in lecture.FIRST_MAP]
-    assert maps.pooled.tolist() == [[[3, 10, 10], [21, 0, 0], [0, 1, 0]], [[7, 4, 0], [0, 18, 11], [1, 0, 0]]]
-
-
-def test_second_layer_from_the_printed_and_from_the_correct_channels(maps):
-    assert maps.second_from_printed[0].tolist() == [[-43, -70, -39], [7, -70, -60], [-41, -50, -30]]
-    assert maps.second_from_correct[0].tolist() == convolve_by_hand(lecture.POOLED, lecture.SECOND_FILTER)
-    assert maps.second_from_correct[0].tolist() == [[-49, -64, -33], [13, -64, -54], [-41, -50, -30]]
-    assert lecture.ear_score(maps.second_from_printed) == 6.5
-    assert lecture.ear_score(maps.second_from_correct) == 12.5
-
-
-@pytest.mark.parametrize(("stride", "size"), [(1, 5), (2, 3), (3, 2)])
-def test_stride(maps, stride, size):
-    assert maps.by_stride[stride].shape == (1, size, size)
-    assert maps.by_stride[stride][0].tolist() == convolve_by_hand([lecture.IMAGE], lecture.FILTERS[:1], stride)
-
-
-def test_check_names_what_differs(maps):
-    assert len(lecture.check(maps)) == 7
-    maps.pooled[0, 0, 0] += 1
-    with pytest.raises(RuntimeError, match="pooled channel 1: convkit computes"):
-        lecture.check(maps)
-    maps.pooled[0, 0, 0] -= 1
+from convkit import _pictures as pictures
 
 
 def test_compare_returns_times_and_errors():

@@ -63,6 +63,18 @@ def linear_model(in_features, out_features, *, head=None, layers=convkit.nn):
     return mlp(in_features, [], out_features, head=head, layers=layers)
 
 
+REASONS = {
+    "input": "input: one neuron for each of the {features} features",
+    "hidden": "two hidden layers, powers of two: {first} for about half of {features}, {second} for half of that",
+    "halved": "halved to {first} and {second}: parameters should not much exceed samples",
+    "classes": "output: one neuron for each of {outputs} classes; softmax makes probabilities of them",
+    "value": "output: one neuron for the value",
+    "parameters": "{parameters:,} parameters for {samples:,} samples",
+    "too_many": "that is many more parameters than samples: take fewer features, or a linear model",
+    "narrow": "the last hidden layer is narrower than the {outputs} outputs: try {outputs} there too",
+}
+
+
 @dataclass(frozen=True)
 class Suggestion:
     """An architecture and why; ``print`` it for text.
@@ -70,20 +82,24 @@ class Suggestion:
     Attributes:
         widths: of all layers, from the features to the outputs.
         parameters: of the whole network.
-        reasons: one sentence for each choice.
+        facts: (name of a reason, the numbers in it) for each choice, in order.
     """
 
     widths: tuple[int, ...]
     parameters: int
-    reasons: tuple[str, ...]
+    facts: tuple[tuple[str, dict], ...]
 
     @property
     def hidden(self):
         return list(self.widths[1:-1])
 
+    def reasons(self, sentences=REASONS):
+        """One sentence for each choice; ``sentences``: name -> text with places for the numbers."""
+        return [sentences[name].format(**numbers) for name, numbers in self.facts]
+
     def __str__(self):
         network = " -> ".join(map(str, self.widths))
-        return "\n".join([f"{network}, {self.parameters:,} parameters", *(f"  {reason}" for reason in self.reasons)])
+        return "\n".join([f"{network}, {self.parameters:,} parameters", *(f"  {line}" for line in self.reasons())])
 
 
 def _count(widths):
@@ -120,16 +136,16 @@ def suggest_mlp(features, classes, samples):
         first //= 2
     widths = (features, first, first // 2, outputs)
     parameters = _count(widths)
-    reasons = [
-        f"input: one neuron for each of the {features} features",
-        f"two hidden layers, powers of two: {rule} for about half of {features}, {rule // 2} for half of that",
-        "output: one neuron for the value" if classes is None else f"output: one neuron for each of {classes} classes",
-        f"{parameters:,} parameters for {samples:,} samples",
+    facts = [
+        ("input", {"features": features}),
+        ("hidden", {"first": rule, "second": rule // 2, "features": features}),
+        ("value", {}) if classes is None else ("classes", {"outputs": outputs}),
+        ("parameters", {"parameters": parameters, "samples": samples}),
     ]
     if first < rule:
-        reasons.insert(2, f"halved to {first} and {first // 2}: parameters should not much exceed samples")
+        facts.insert(2, ("halved", {"first": first, "second": first // 2}))
     if parameters > most:
-        reasons.append("that is many more parameters than samples: take fewer features, or a linear model")
+        facts.append(("too_many", {}))
     if first // 2 < outputs:
-        reasons.append(f"the last hidden layer is narrower than the {outputs} outputs: try {outputs} there too")
-    return Suggestion(widths, parameters, tuple(reasons))
+        facts.append(("narrow", {"outputs": outputs}))
+    return Suggestion(widths, parameters, tuple(facts))
