@@ -2,7 +2,7 @@
 
 import json
 
-from convkit.commands import trained
+from convkit.commands.options import add_model
 from convkit.commands.train import as_text, in_units
 
 DESCRIPTION = """\
@@ -21,16 +21,17 @@ def add_arguments(parser):
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that load images (%(default)s)")
     parser.add_argument("--confusion", metavar="PNG", help="draw the confusion matrix")
     parser.add_argument("--json", action="store_true", help="print JSON, with the confusion matrix")
-    trained.add_arguments(parser)
+    add_model(parser)
 
 
 def main(arguments):
     """Run the command that parsed ``arguments`` ask for."""
+    from convkit.commands.trained import open_model
     from convkit.data import Options, load
     from convkit.train import Config, evaluate
     from convkit.train.records import write_confusion
 
-    found = trained.open_model(arguments)
+    found = open_model(arguments)
     source, options = arguments.source, {}
     if found.data is not None:
         source, options = source or found.data["source"], found.data["options"]

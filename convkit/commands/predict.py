@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from convkit.commands import trained
+from convkit.commands.options import add_model
 
 RUNS = 5
 
@@ -24,16 +24,17 @@ def add_arguments(parser):
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG or another file that Pillow reads")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    trained.add_arguments(parser)
+    add_model(parser)
 
 
 def main(arguments):
     """Run the command that parsed ``arguments`` ask for."""
+    from convkit.commands.trained import open_model
     from convkit.data.folder import UNREADABLE, open_image, prepare
 
     if arguments.top < 1:
         raise ValueError(f"--top must be at least 1, but got {arguments.top}")
-    found = trained.open_model(arguments)
+    found = open_model(arguments)
     if found.preprocessing["kind"] != "image" or not found.classes:
         raise ValueError(f"{found.name} was trained on a {found.preprocessing['kind']}: it does not classify images")
     inputs = []
@@ -82,6 +83,7 @@ def as_text(result):
     lines = [result["image"]]
     for place, row in enumerate(result["predictions"], 1):
         lines.append(f"  {place}  {row['class']:<{width}}  {100 * row['probability']:6.2f} %")
-    where = f"{result['device']}, {result['threads']} threads" if result["device"] == "cpu" else result["device"]
+    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+    where = f"cpu, {threads}" if result["device"] == "cpu" else result["device"]
     lines.append(f"  {result['milliseconds']:.2f} ms for one image ({result['model']}, {where})")
     return "\n".join(lines)

@@ -7,7 +7,6 @@ from convkit.models.vgg import vgg16, vgg19
 from convkit.models.video import video_cnn
 from convkit.models.xception import xception
 
-
 __all__ = [
     "Suggestion",
     "linear_model",

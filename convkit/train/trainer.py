@@ -41,7 +41,7 @@ class Trainer:
         self.valid_data = None if valid is None else as_dataset(valid, "valid")
         if config.patience is not None and valid is None:
             raise ValueError("Config: patience needs validation data")
-        self.device = torch.device(config.device or distributed.default_device())
+        self.device = distributed.device(config.device)
         _check_samples(model, self.train_data, config)
         self.model = model.to(self.device)
         if config.channels_last:
