@@ -81,9 +81,9 @@ def test_digits_from_the_command_line(here, capsys):
         assert probabilities == sorted(probabilities, reverse=True)
         assert sum(probabilities) <= 1.0001
         assert 0 < row["milliseconds"] < 10_000
-    text = answer(capsys, f"predict 3.png --run {folder} --top 2")
+    text = answer(capsys, "predict 3.png --top 2")  # the latest run
     assert text.splitlines()[1].split()[:2] == ["1", "3"]
-    assert "ms for one image (small-cnn, cpu, 1 thread)" in text
+    assert "ms for one image (small-cnn of runs/digits-small-cnn/model.safetensors; cpu, 1 thread)" in text
     assert len(text.splitlines()) == 4
     assert "knows 10 classes, but wine has 3" in answer(capsys, f"evaluate wine --run {folder}", code=1)
 
@@ -112,6 +112,8 @@ def test_regression_on_a_csv_file(here, capsys):
     found = answer(capsys, "evaluate --run ../runs/t-linear --json")
     assert found["r2"] == pytest.approx(result["test"]["r2"])
     assert "mean absolute error" in answer(capsys, "evaluate --run ../runs/t-linear")
+    (here / "other.csv").write_text("\n".join(["a,b,y", *reversed(rows[20:])]))
+    assert "scaled otherwise" in answer(capsys, "evaluate ../other.csv --run ../runs/t-linear", code=1)
 
 
 def test_a_folder_of_images(here, capsys):
@@ -176,7 +178,8 @@ def test_weights_that_are_none(here, capsys):
     Image.new("RGB", (8, 8)).save("x.png")
     line = "predict x.png --model small-cnn --image-size 8"
     assert "needs --weights FILE" in answer(capsys, line, code=1)
-    assert "name one model" in answer(capsys, "predict x.png", code=1)
+    assert "name one model" in answer(capsys, f"{line} --run runs/x", code=1)
+    assert "there is no run in runs/: train one" in answer(capsys, "predict x.png", code=1)
     assert "No such file" in answer(capsys, f"{line} --weights none.pth", code=1)
     for content in (b"", b"hello", b"\x80\x04c__builtin__\nexec\n."):
         (here / "w.pth").write_bytes(content)

@@ -10,7 +10,7 @@ Score a model on data: loss, accuracy (top-1, and top-5 from six classes on) and
 a regression. A run of `convkit train` is scored on the test part of its own data, or on SOURCE."""
 EPILOG = """\
 examples:
-  convkit evaluate --run runs/digits-small-cnn
+  convkit evaluate                                          the model that was trained last
   convkit evaluate --run runs/photos-vgg16 --confusion matrix.png
   convkit evaluate ilsvrc/ --model vgg16 --weights vgg16.pth --workers 4     the folder's val part"""
 
@@ -66,9 +66,8 @@ def _check(found, data):
         raise ValueError(f"{found.name} knows {len(found.classes)} classes, but {data.name} has {len(data.classes)}")
     if found.data is not None and found.classes != data.classes:
         raise ValueError(f"{found.name} was trained on other classes: {found.classes}, not {data.classes}")
-    size = tuple(found.model.input_size)
-    if size != data.input_size:
-        raise ValueError(f"{found.name} takes samples of {size}, but those of {data.name} are {data.input_size}")
+    if found.preprocessing != data.preprocessing:
+        raise ValueError(f"{found.name} was trained on samples that were scaled otherwise than those of {data.name}")
 
 
 def matrix(counts, classes):

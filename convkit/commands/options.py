@@ -6,7 +6,7 @@ from convkit.models.catalog import CATALOG
 def add_model(parser):
     """How a command is told which model to use."""
     group = parser.add_argument_group("model: a run, or a network with weights from elsewhere")
-    group.add_argument("--run", metavar="RUN", help="folder that `convkit train` wrote, or its model.safetensors")
+    group.add_argument("--run", metavar="RUN", help="folder that `convkit train` wrote (the latest in runs/)")
     group.add_argument("--model", choices=CATALOG, metavar="MODEL", help=f"of {', '.join(CATALOG)}")
     group.add_argument("--weights", metavar="FILE", help="its state_dict: safetensors, or a .pth file of torch")
     group.add_argument("--classes", metavar="FILE", help="names of the classes, one a line")

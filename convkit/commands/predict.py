@@ -15,7 +15,7 @@ Classify images: the likeliest classes of each with their probabilities, and the
 network, on this machine, without reading the file (median of five runs)."""
 EPILOG = """\
 examples:
-  convkit predict three.png --run runs/digits-small-cnn
+  convkit predict three.png                          by the model that was trained last
   convkit predict cat.jpg dog.jpg --run runs/photos-vgg16 --json
   convkit predict cat.jpg --model vgg16 --weights vgg16.pth --classes imagenet.txt   torchvision's weights"""
 
@@ -68,6 +68,7 @@ def classify(found, path, input, top):
     return {
         "image": str(path),
         "model": found.name,
+        "weights": str(found.path),
         "predictions": [
             {"class": found.classes[index], "probability": value}
             for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
@@ -85,5 +86,5 @@ def as_text(result):
         lines.append(f"  {place}  {row['class']:<{width}}  {100 * row['probability']:6.2f} %")
     threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
     where = f"cpu, {threads}" if result["device"] == "cpu" else result["device"]
-    lines.append(f"  {result['milliseconds']:.2f} ms for one image ({result['model']}, {where})")
+    lines.append(f"  {result['milliseconds']:.2f} ms for one image ({result['model']} of {result['weights']}; {where})")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ class Trained:
 
     model: torch.nn.Module
     name: str
+    path: Path
     classes: tuple[str, ...]
     preprocessing: dict
     data: dict | None
@@ -24,17 +25,25 @@ class Trained:
 
 
 def open_model(arguments):
-    """The `Trained` model that the options name, on their device."""
-    if (arguments.run is None) == (arguments.model is None):
+    """The `Trained` model that the options name, or the latest run, on their device."""
+    if arguments.run is not None and arguments.model is not None:
         raise ValueError("name one model: --run RUN, or --model MODEL with --weights FILE")
-    if arguments.run is not None:
-        trained = _from_run(Path(arguments.run))
+    if arguments.model is None:
+        trained = _from_run(Path(arguments.run or _latest()))
     elif arguments.weights is None:
         raise ValueError(f"--model {arguments.model} needs --weights FILE: without training it would only guess")
     else:
         trained = _published(arguments)
     trained.model.to(distributed.device(arguments.device)).eval()
     return trained
+
+
+def _latest():
+    """The folder in runs/ that was trained last."""
+    files = sorted(Path("runs").glob(f"*/{WEIGHTS}"), key=lambda path: path.stat().st_mtime)
+    if not files:
+        raise FileNotFoundError("there is no run in runs/: train one, or name --run RUN or --model MODEL")
+    return files[-1].parent
 
 
 def _filled(path, network, weights):
@@ -55,9 +64,8 @@ def _from_run(path):
     network = about["model"]
     arguments = network["name"], network["input_size"], network["outputs"], network.get("hidden", ())
     model = _filled(path, arguments, state[""])
-    return Trained(
-        model, network["name"], tuple(about["classes"]), about["preprocessing"], about["data"], about["config"]
-    )
+    known = tuple(about["classes"]), about["preprocessing"], about["data"], about["config"]
+    return Trained(model, network["name"], path, *known)
 
 
 def read_weights(path):
@@ -96,4 +104,4 @@ def _published(arguments):
             raise ValueError(f"{arguments.classes} names {len(names)} classes, but the weights have {outputs}")
     mean, std = (MEAN, STD) if channels == 3 else ([0.0] * channels, [1.0] * channels)
     preprocessing = {"kind": "image", "size": [size, size], "mean": list(mean), "std": list(std), "crop": True}
-    return Trained(model, arguments.model, names, preprocessing, None, None)
+    return Trained(model, arguments.model, Path(arguments.weights), names, preprocessing, None, None)

@@ -27,7 +27,7 @@ class Metrics:
         self.loss, self.classes = loss, 0
         self.wants_confusion = confusion
         self.sums = torch.zeros(6, dtype=torch.float64, device=device)
-        self.confusion = None
+        self.confusion = self.values = None
 
     def update(self, outputs, targets):
         outputs = outputs.float()
@@ -54,17 +54,21 @@ class Metrics:
         self.confusion += cells.reshape(self.confusion.shape)
 
     def compute(self):
-        """name -> number, over all processes: ``loss``, then ``accuracy`` and ``top5`` in [0, 1], or ``mae`` and
-        ``r2``. ``self.confusion[i, j]`` then counts the samples of class i that were called j."""
+        """Fill in and return ``values``, over all processes: ``loss``, then ``accuracy`` and ``top5`` in [0, 1], or
+        ``mae`` and ``r2``. ``confusion[i, j]`` then counts the samples of class i that were called j."""
         count, loss, *rest = distributed.add(self.sums).tolist()
+        self.values = {"loss": loss / count}
         if self.loss == "cross_entropy":
             if self.confusion is not None:
                 distributed.add(self.confusion)
-            top5 = {"top5": rest[1] / count} if self.classes > 5 else {}
-            return {"loss": loss / count, "accuracy": rest[0] / count, **top5}
-        absolute, total, squares, errors = rest
-        variance = squares - total * total / count
-        return {"loss": loss / count, "mae": absolute / count, "r2": 1 - errors / variance if variance > 0 else 0.0}
+            self.values["accuracy"] = rest[0] / count
+            if self.classes > 5:
+                self.values["top5"] = rest[1] / count
+        else:
+            absolute, total, squares, errors = rest
+            variance = squares - total * total / count
+            self.values |= {"mae": absolute / count, "r2": 1 - errors / variance if variance > 0 else 0.0}
+        return self.values
 
 
 def move(batch, device, config):
@@ -79,7 +83,7 @@ def evaluate(model, data, config, *, confusion=False):
     """Score ``model`` on ``data``, a dataset or a pair of tensors; the model's mode is kept.
 
     Returns:
-        :class:`Metrics`; ``.compute()`` has been called, its result is ``.values``.
+        :class:`Metrics`, with ``values`` and, if asked for, ``confusion``.
     """
     dataset = as_dataset(data, "evaluate: data")
     device = next(model.parameters()).device
@@ -91,7 +95,7 @@ def evaluate(model, data, config, *, confusion=False):
             outputs = model(inputs)
         metrics.update(outputs, targets)
     model.train(training)
-    metrics.values = metrics.compute()
+    metrics.compute()
     return metrics
 
 
