@@ -129,11 +129,11 @@ def test_top5_needs_more_than_five_classes():
 
 def test_evaluation_leaves_the_model_as_it_was():
     model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    model[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     first = evaluate(model, blobs(), Config(**QUIET)).values
     assert evaluate(model, blobs(), Config(**QUIET)).values == first  # without dropout
-    assert model.training
-    assert model[1].training
+    assert [module.training for module in model.modules()] == [True, True, False, True, True]
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
@@ -258,6 +258,13 @@ def test_a_file_of_weights_is_no_checkpoint(tmp_path):
         resume(tmp_path / run.CHECKPOINT, Config(epochs=2, batch_size=16, **QUIET))
 
 
+def test_weights_in_the_place_of_the_checkpoint(trained):
+    path, config = trained
+    path.write_bytes((path.parent / run.WEIGHTS).read_bytes())
+    with pytest.raises(CheckpointError, match="is no state of a run"):
+        resume(path, config)
+
+
 def test_a_full_disk_leaves_the_good_file(trained, monkeypatch):
     path, _ = trained
     good = path.read_bytes()
@@ -337,6 +344,24 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_good_files(tmp_path):
     assert state["history"][0]["train_loss"] < 10
 
 
+def test_broken_weights_replace_no_checkpoint(tmp_path):
+    """The loss that a step reports is that of the weights before it."""
+    model = mlp(5, [4], 3)
+    output = Output(tmp_path, checkpoint_steps=1)
+
+    def spoil(_, count=[0]):  # noqa: B006
+        count[0] += 1
+        if count[0] == 3:
+            with torch.no_grad():
+                model[2].weight[0, 0] = torch.inf
+
+    with pytest.raises(RuntimeError, match=r"2.weight is no longer finite in epoch 1"):
+        fit(model, blobs(), None, Config(batch_size=10, **QUIET), output, spoil)
+    state = checkpoint.load(tmp_path / run.CHECKPOINT)
+    assert state["batch"] == 2
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -346,6 +371,8 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_good_files(tmp_path):
         ({"lr": float("nan")}, "lr must be positive, but got nan"),
         ({"optimizer": "lbfgs"}, "optimizer must be one of adamw, adam, sgd, but got 'lbfgs'"),
         ({"precision": "int8"}, "precision must be one of float32, bfloat16, float16"),
+        ({"seed": -1}, "seed must be at least 0, but got -1"),
+        ({"seed": 1 << 31}, "seed must be below"),
         ({"patience": 2}, "patience needs validation data"),
     ],
 )

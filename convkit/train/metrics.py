@@ -1,5 +1,7 @@
 """Scores of a model on a data set, summed batch by batch and over processes."""
 
+from contextlib import contextmanager
+
 import torch
 from torch.nn import functional
 
@@ -78,23 +80,34 @@ def move(batch, device, config):
     return inputs.to(device, non_blocking=True, **layout), targets.to(device, non_blocking=True)
 
 
+@contextmanager
+def evaluating(model):
+    """The model in evaluation mode; each of its modules then has the mode of before."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 @torch.no_grad()
 def evaluate(model, data, config, *, confusion=False):
-    """Score ``model`` on ``data``, a dataset or a pair of tensors; the model's mode is kept.
+    """Score ``model`` on ``data``, a dataset or a pair of tensors; its mode is kept.
 
     Returns:
         :class:`Metrics`, with ``values`` and, if asked for, ``confusion``.
     """
     dataset = as_dataset(data, "evaluate: data")
     device = next(model.parameters()).device
-    metrics, training = Metrics(config.loss, device, confusion), model.training
-    model.eval()
-    for batch in evaluation_loader(dataset, config):
-        inputs, targets = move(batch, device, config)
-        with autocast(config, device):
-            outputs = model(inputs)
-        metrics.update(outputs, targets)
-    model.train(training)
+    metrics = Metrics(config.loss, device, confusion)
+    with evaluating(model):
+        for batch in evaluation_loader(dataset, config):
+            inputs, targets = move(batch, device, config)
+            with autocast(config, device):
+                outputs = model(inputs)
+            metrics.update(outputs, targets)
     metrics.compute()
     return metrics
 
