@@ -2,7 +2,7 @@
 
 import json
 
-from convkit.commands import trained
+from convkit.commands.options import add_model
 from convkit.commands.train import as_text, in_units
 
 DESCRIPTION = """\
@@ -10,7 +10,7 @@ Score a model on data: loss, accuracy (top-1, and top-5 from six classes on) and
 a regression. A run of `convkit train` is scored on the test part of its own data, or on SOURCE."""
 EPILOG = """\
 examples:
-  convkit evaluate --run runs/digits-small-cnn
+  convkit evaluate                                          the model that was trained last
   convkit evaluate --run runs/photos-vgg16 --confusion matrix.png
   convkit evaluate ilsvrc/ --model vgg16 --weights vgg16.pth --workers 4     the folder's val part"""
 
@@ -21,16 +21,17 @@ def add_arguments(parser):
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that load images (%(default)s)")
     parser.add_argument("--confusion", metavar="PNG", help="draw the confusion matrix")
     parser.add_argument("--json", action="store_true", help="print JSON, with the confusion matrix")
-    trained.add_arguments(parser)
+    add_model(parser)
 
 
 def main(arguments):
     """Run the command that parsed ``arguments`` ask for."""
+    from convkit.commands.trained import open_model
     from convkit.data import Options, load
     from convkit.train import Config, evaluate
     from convkit.train.records import write_confusion
 
-    found = trained.open_model(arguments)
+    found = open_model(arguments)
     source, options = arguments.source, {}
     if found.data is not None:
         source, options = source or found.data["source"], found.data["options"]
@@ -65,9 +66,8 @@ def _check(found, data):
         raise ValueError(f"{found.name} knows {len(found.classes)} classes, but {data.name} has {len(data.classes)}")
     if found.data is not None and found.classes != data.classes:
         raise ValueError(f"{found.name} was trained on other classes: {found.classes}, not {data.classes}")
-    size = tuple(found.model.input_size)
-    if size != data.input_size:
-        raise ValueError(f"{found.name} takes samples of {size}, but those of {data.name} are {data.input_size}")
+    if found.preprocessing != data.preprocessing:
+        raise ValueError(f"{found.name} was trained on samples that were scaled otherwise than those of {data.name}")
 
 
 def matrix(counts, classes):

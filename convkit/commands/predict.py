@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from convkit.commands import trained
+from convkit.commands.options import add_model
 
 RUNS = 5
 
@@ -15,7 +15,7 @@ Classify images: the likeliest classes of each with their probabilities, and the
 network, on this machine, without reading the file (median of five runs)."""
 EPILOG = """\
 examples:
-  convkit predict three.png --run runs/digits-small-cnn
+  convkit predict three.png                          by the model that was trained last
   convkit predict cat.jpg dog.jpg --run runs/photos-vgg16 --json
   convkit predict cat.jpg --model vgg16 --weights vgg16.pth --classes imagenet.txt   torchvision's weights"""
 
@@ -24,16 +24,17 @@ def add_arguments(parser):
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG or another file that Pillow reads")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    trained.add_arguments(parser)
+    add_model(parser)
 
 
 def main(arguments):
     """Run the command that parsed ``arguments`` ask for."""
+    from convkit.commands.trained import open_model
     from convkit.data.folder import UNREADABLE, open_image, prepare
 
     if arguments.top < 1:
         raise ValueError(f"--top must be at least 1, but got {arguments.top}")
-    found = trained.open_model(arguments)
+    found = open_model(arguments)
     if found.preprocessing["kind"] != "image" or not found.classes:
         raise ValueError(f"{found.name} was trained on a {found.preprocessing['kind']}: it does not classify images")
     inputs = []
@@ -67,6 +68,7 @@ def classify(found, path, input, top):
     return {
         "image": str(path),
         "model": found.name,
+        "weights": str(found.path),
         "predictions": [
             {"class": found.classes[index], "probability": value}
             for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
@@ -82,6 +84,7 @@ def as_text(result):
     lines = [result["image"]]
     for place, row in enumerate(result["predictions"], 1):
         lines.append(f"  {place}  {row['class']:<{width}}  {100 * row['probability']:6.2f} %")
-    where = f"{result['device']}, {result['threads']} threads" if result["device"] == "cpu" else result["device"]
-    lines.append(f"  {result['milliseconds']:.2f} ms for one image ({result['model']}, {where})")
+    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+    where = f"cpu, {threads}" if result["device"] == "cpu" else result["device"]
+    lines.append(f"  {result['milliseconds']:.2f} ms for one image ({result['model']} of {result['weights']}; {where})")
     return "\n".join(lines)

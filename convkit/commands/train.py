@@ -10,7 +10,7 @@ from convkit.models.catalog import CATALOG, KINDS, build, default_hidden
 RECIPES = {
     "table": {"epochs": 200, "batch_size": 16, "lr": 0.01, "weight_decay": 1e-3},
     "image": {"epochs": 40, "batch_size": 64, "lr": 1e-2, "weight_decay": 1e-2},
-    "video": {"epochs": 15, "batch_size": 32, "lr": 3e-3, "weight_decay": 1e-2},
+    "video": {"epochs": 20, "batch_size": 16, "lr": 3e-3, "weight_decay": 1e-2},
 }
 IMAGE_SIZES = {"small-cnn": 64, "mlp": 64, "linear": 64, "xception": 299}  # for folders of images; else 224
 LINES = 20  # about so many epochs get a line
@@ -156,6 +156,10 @@ def _train(arguments, say):
         report=lambda row: say(_line(row, config)) if _has_line(row, config) else None,
     )
     history = fit(model, data.train, data.valid, config, output)
+    if data.valid is not None:
+        best = min(history, key=lambda row: row["valid_loss"])["epoch"]
+        why = f"; none of the {config.patience} after it was better" if len(history) < config.epochs else ""
+        say(f"kept: the weights of epoch {best}, with the lowest validation loss{why}")
     result = {**about, "history": history, "output": str(directory)}
     if data.test is not None:
         found = evaluate(model, data.test, config, confusion=loss == "cross_entropy")

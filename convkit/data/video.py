@@ -17,8 +17,8 @@ CLIP_SIZE, CLIP_STEP = 32, 4  # pixels; frames from one window to the next
 TEST_SHARE, VALID_SHARE = 0.2, 0.1
 
 
-def _preprocessing(size):
-    return {"kind": "video", "frames": FRAMES, "size": list(size)}
+def _preprocessing(size, mean, std):
+    return {"kind": "video", "frames": FRAMES, "size": list(size), "mean": mean, "std": std}
 
 
 def moving_digits(options):
@@ -51,7 +51,7 @@ def moving_digits(options):
     parts = indices[test + valid :], indices[test : test + valid], indices[:test]
     train, valid, test = (tensors(inputs, labels, part) for part in parts)
     size = (1, FRAMES, CANVAS, CANVAS)
-    return Data("moving-digits", train, valid, test, tuple(DIRECTIONS), size, _preprocessing(size[2:]))
+    return Data("moving-digits", train, valid, test, tuple(DIRECTIONS), size, _preprocessing(size[2:], [0.0], [1.0]))
 
 
 def read_clip(path, size):
@@ -90,5 +90,9 @@ def clips(options):
                 inputs.append(frames[start : start + FRAMES].transpose(0, 1))
                 labels.append(label)
     inputs, labels = torch.stack(inputs), torch.tensor(labels)
+    seen = inputs[parts[0]]
+    mean, std = (statistic((0, 2, 3, 4), keepdim=True) for statistic in (seen.mean, seen.std))
+    inputs = (inputs - mean) / std
     train, valid, test = (tensors(inputs, labels, np.array(part, int)) for part in parts)
-    return Data("clips", train, valid, test, tuple(CLIP_FILES), tuple(inputs.shape[1:]), _preprocessing((size, size)))
+    preprocessing = _preprocessing((size, size), mean.flatten().tolist(), std.flatten().tolist())
+    return Data("clips", train, valid, test, tuple(CLIP_FILES), tuple(inputs.shape[1:]), preprocessing)

@@ -113,5 +113,5 @@ def build(name, input_size, outputs, hidden=()):
     entry, kind = CATALOG[name], KINDS.get(len(input_size))
     if entry.inputs not in ("any", kind):
         size = "x".join(map(str, input_size))
-        raise ValueError(f"{name} takes a sample that is a {entry.inputs}, but these have the size {size}: a {kind}")
+        raise ValueError(f"{name} is for samples of kind {entry.inputs}, but these are of size {size}: {kind}")
     return entry.build(tuple(input_size), outputs, list(hidden))

@@ -63,11 +63,13 @@ class Config:
         for name, values in choices.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"Config: {name} must be one of {', '.join(values)}, but got {getattr(self, name)!r}")
-        least = {"epochs": 1, "batch_size": 1, "patience": 1, "weight_decay": 0, "momentum": 0, "workers": 0}
+        least = {"epochs": 1, "batch_size": 1, "patience": 1, "weight_decay": 0, "momentum": 0, "workers": 0, "seed": 0}
         for name, value in least.items():
             given = getattr(self, name)
             if given is not None and not given >= value:
                 raise ValueError(f"Config: {name} must be at least {value}, but got {given!r}")
+        if self.seed >= 1 << 31:
+            raise ValueError(f"Config: seed must be below 2**31, but got {self.seed}")
         for name in ("lr", "clip_norm"):
             given = getattr(self, name)
             if given is not None and not given > 0:

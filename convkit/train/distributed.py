@@ -34,10 +34,14 @@ def gather(value):
     return values
 
 
+def _local_rank():
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
 def default_device():
     """This process's GPU if convkit's convolution runs on it, else the CPU."""
     if torch.cuda.is_available():
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}"
+        device = f"cuda:{_local_rank()}"
         with suppress(RuntimeError):  # NotImplementedError is one
             pixel = torch.zeros(1, 1, 1, 1, device=device)
             conv2d(pixel, pixel)
@@ -45,16 +49,32 @@ def default_device():
     return "cpu"
 
 
+def device(name=None):
+    """The ``torch.device`` of this name, or `default_device`; RuntimeError where this machine has none."""
+    found = torch.device(name or default_device())
+    if found.type not in ("cpu", "cuda"):
+        raise RuntimeError(f"device {name}: convkit runs on cpu and cuda")
+    if found.type == "cuda" and found.index is None:
+        found = torch.device("cuda", _local_rank())
+    if found.type == "cuda" and found.index >= torch.cuda.device_count():
+        raise RuntimeError(f"device {name}: torch sees {torch.cuda.device_count()} GPUs here")
+    return found
+
+
 @contextmanager
-def processes(device=None):
-    """Join the processes of ``torchrun`` (gloo on the CPU, nccl on GPUs) for the block; alone, do nothing."""
+def processes(name=None):
+    """Join the processes of ``torchrun`` (gloo on the CPU, nccl on GPUs) for the block; alone, do nothing.
+
+    Args:
+        name: "cpu" or "cuda"; None takes a GPU for each process if convkit has kernels for it.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
         yield
         return
-    device = torch.device(device or default_device())
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    found = device(name)
+    if found.type == "cuda":
+        torch.cuda.set_device(found)
+    distributed.init_process_group("nccl" if found.type == "cuda" else "gloo")
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """Scores of a model on a data set, summed batch by batch and over processes."""
 
+from contextlib import contextmanager
+
 import torch
 from torch.nn import functional
 
@@ -27,7 +29,7 @@ class Metrics:
         self.loss, self.classes = loss, 0
         self.wants_confusion = confusion
         self.sums = torch.zeros(6, dtype=torch.float64, device=device)
-        self.confusion = None
+        self.confusion = self.values = None
 
     def update(self, outputs, targets):
         outputs = outputs.float()
@@ -54,17 +56,21 @@ class Metrics:
         self.confusion += cells.reshape(self.confusion.shape)
 
     def compute(self):
-        """name -> number, over all processes: ``loss``, then ``accuracy`` and ``top5`` in [0, 1], or ``mae`` and
-        ``r2``. ``self.confusion[i, j]`` then counts the samples of class i that were called j."""
+        """Fill in and return ``values``, over all processes: ``loss``, then ``accuracy`` and ``top5`` in [0, 1], or
+        ``mae`` and ``r2``. ``confusion[i, j]`` then counts the samples of class i that were called j."""
         count, loss, *rest = distributed.add(self.sums).tolist()
+        self.values = {"loss": loss / count}
         if self.loss == "cross_entropy":
             if self.confusion is not None:
                 distributed.add(self.confusion)
-            top5 = {"top5": rest[1] / count} if self.classes > 5 else {}
-            return {"loss": loss / count, "accuracy": rest[0] / count, **top5}
-        absolute, total, squares, errors = rest
-        variance = squares - total * total / count
-        return {"loss": loss / count, "mae": absolute / count, "r2": 1 - errors / variance if variance > 0 else 0.0}
+            self.values["accuracy"] = rest[0] / count
+            if self.classes > 5:
+                self.values["top5"] = rest[1] / count
+        else:
+            absolute, total, squares, errors = rest
+            variance = squares - total * total / count
+            self.values |= {"mae": absolute / count, "r2": 1 - errors / variance if variance > 0 else 0.0}
+        return self.values
 
 
 def move(batch, device, config):
@@ -74,24 +80,35 @@ def move(batch, device, config):
     return inputs.to(device, non_blocking=True, **layout), targets.to(device, non_blocking=True)
 
 
+@contextmanager
+def evaluating(model):
+    """The model in evaluation mode; each of its modules then has the mode of before."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 @torch.no_grad()
 def evaluate(model, data, config, *, confusion=False):
-    """Score ``model`` on ``data``, a dataset or a pair of tensors; the model's mode is kept.
+    """Score ``model`` on ``data``, a dataset or a pair of tensors; its mode is kept.
 
     Returns:
-        :class:`Metrics`; ``.compute()`` has been called, its result is ``.values``.
+        :class:`Metrics`, with ``values`` and, if asked for, ``confusion``.
     """
     dataset = as_dataset(data, "evaluate: data")
     device = next(model.parameters()).device
-    metrics, training = Metrics(config.loss, device, confusion), model.training
-    model.eval()
-    for batch in evaluation_loader(dataset, config):
-        inputs, targets = move(batch, device, config)
-        with autocast(config, device):
-            outputs = model(inputs)
-        metrics.update(outputs, targets)
-    model.train(training)
-    metrics.values = metrics.compute()
+    metrics = Metrics(config.loss, device, confusion)
+    with evaluating(model):
+        for batch in evaluation_loader(dataset, config):
+            inputs, targets = move(batch, device, config)
+            with autocast(config, device):
+                outputs = model(inputs)
+            metrics.update(outputs, targets)
+    metrics.compute()
     return metrics
 
 

@@ -46,7 +46,7 @@ def write_curves(path, history):
 
 def write_confusion(path, confusion, classes):
     """The confusion matrix as a picture: a row for each true class, in shares of that class."""
-    shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
+    shares = (confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)).tolist()
     side = max(3.2, 0.36 * len(classes) + 1.6)
     figure, [axis] = _figure(1, side, side)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -56,7 +56,7 @@ def write_confusion(path, confusion, classes):
         axis.set_xticks(places, classes, rotation=90)
         axis.set_yticks(places, classes)
         for i, j in ((i, j) for i in places for j in places if confusion[i, j]):
-            colour = "white" if shares[i, j] > 0.5 else "black"
+            colour = "white" if shares[i][j] > 0.5 else "black"
             axis.text(j, i, str(confusion[i, j].item()), ha="center", va="center", color=colour, fontsize=8)
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
 

@@ -98,6 +98,7 @@ class Files:
 
     def write_step(self):
         if self.trainer.batch % self.output.checkpoint_steps == 0:
+            self.trainer.check()  # before a good file is replaced
             self._write_checkpoint()
 
     def write_epoch(self):

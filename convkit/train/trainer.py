@@ -15,7 +15,7 @@ from convkit.train import distributed
 from convkit.train.batches import Shuffled, as_dataset, training_loader
 from convkit.train.checkpoint import CheckpointError, check_weights
 from convkit.train.config import Config, make_optimizer, make_schedule
-from convkit.train.metrics import autocast, evaluate, loss_sum, move
+from convkit.train.metrics import autocast, evaluate, evaluating, loss_sum, move
 
 
 class Trainer:
@@ -41,7 +41,7 @@ class Trainer:
         self.valid_data = None if valid is None else as_dataset(valid, "valid")
         if config.patience is not None and valid is None:
             raise ValueError("Config: patience needs validation data")
-        self.device = torch.device(config.device or distributed.default_device())
+        self.device = distributed.device(config.device)
         _check_samples(model, self.train_data, config)
         self.model = model.to(self.device)
         if config.channels_last:
@@ -97,10 +97,7 @@ class Trainer:
             if on_step:
                 loss, samples = distributed.add(done.clone()).tolist()
                 on_step(loss / samples)
-        loss, samples = distributed.add(self.sums.clone()).tolist()
-        if not math.isfinite(loss):
-            advice = f"a lower lr than {self.config.lr} or clip_norm may help"
-            raise RuntimeError(f"train: the loss is {loss} in epoch {self.epoch + 1}; {advice}")
+        loss, samples = self.check()
         row = {"epoch": self.epoch + 1, "lr": self.lr, "seconds": self.seconds, "train_loss": loss / samples}
         if self.valid_data is not None:
             scores = evaluate(self.model, self.valid_data, self.config).values
@@ -110,6 +107,16 @@ class Trainer:
         self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
         self.sums.zero_()
         return row
+
+    def check(self):
+        """(sum of this epoch's losses, samples) over all processes; RuntimeError if training has diverged."""
+        loss, samples = distributed.add(self.sums.clone()).tolist()
+        bad = [name for name, parameter in self.model.named_parameters() if not parameter.isfinite().all()]
+        if bad or not math.isfinite(loss):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else f"{bad[0]} is no longer finite"
+            advice = f"a lower lr than {self.config.lr} or clip_norm may help"
+            raise RuntimeError(f"train: {what} in epoch {self.epoch + 1}; {advice}")
+        return loss, samples
 
     def _bar(self, loader):
         hidden = not self.config.progress or distributed.rank() > 0
@@ -168,6 +175,8 @@ class Trainer:
 
     def load_state_dict(self, state, source="the state"):
         """Continue from :meth:`state_dict`; CheckpointError, and nothing changed, where it is another run's."""
+        if "generators" not in state:
+            raise CheckpointError(f"{source} is no state of a run, but something else that convkit wrote")
         own = {"data": _fingerprint(self.train_data), "processes": distributed.size(), **self.config.as_dict()}
         for name, theirs in {"data": state["data"], "processes": state["processes"], **state["config"]}.items():
             if own.get(name) != theirs:
@@ -198,11 +207,8 @@ def _check_samples(model, dataset, config):
     bad = (~inputs.isfinite().flatten(1).all(1)).nonzero()
     if len(bad):
         raise ValueError(f"train: the input of sample {bad[0].item()} is not finite")
-    training = model.training
-    with torch.no_grad():
-        device = next(model.parameters()).device
-        outputs = model.eval()(inputs[:1].to(device))
-    model.train(training)
+    with torch.no_grad(), evaluating(model):
+        outputs = model(inputs[:1].to(next(model.parameters()).device))
     if outputs.dim() != 2:
         raise ValueError(f"train: the model must return (N, K), but for one sample it returns {tuple(outputs.shape)}")
     count, given = outputs.shape[1], f"{targets.dtype} of shape {tuple(targets.shape)}"
