@@ -13,7 +13,9 @@ from convkit import commands
 from convkit.benchmark.options import add_arguments as add_bench_arguments
 
 # Modules that extras bring -> the extra.
-EXTRAS = dict.fromkeys(("numpy", "sklearn", "matplotlib", "tqdm", "safetensors", "PIL", "mlxtend", "skimage"), "train")
+EXTRAS = dict.fromkeys(
+    ("numpy", "sklearn", "matplotlib", "tqdm", "safetensors", "PIL", "mlxtend", "skimage", "skorch"), "train"
+)
 EXTRAS |= {"av": "video", "skvideo": "video", "tensorboard": "tensorboard"}
 
 DESCRIPTION = """\
@@ -26,6 +28,7 @@ examples:
   convkit demo --output out     the whole demo; the report is out/index.html
   convkit train wine --model mlp                               the lecture's network on the lecture's data
   convkit predict three.png --run runs/digits-small-cnn        the five likeliest classes, and the time
+  convkit lecture ear filters   convolutions by hand, every feature map drawn; alone: the whole lecture
   convkit bench --quick         convkit beside torch within a minute; without --quick, 40 minutes
   convkit info                  what was built, and what this machine runs
   convkit info --json           the same for scripts

@@ -1,12 +1,12 @@
 """Every number of the lecture, its experiments and exercises, and the page that ``convkit lecture`` writes."""
 
-import importlib.util
 import json
 import math
 import re
 import shutil
 import string
 import subprocess
+import sys
 import types
 from html import escape
 
@@ -230,7 +230,7 @@ def small_network(monkeypatch):
         return models.small_cnn(3, 7, 16, **options)
 
     monkeypatch.setattr(ilsvrc, "models", types.SimpleNamespace(vgg16=build, summary=models.summary))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "keras", None)
 
 
 def test_networks_are_timed_beside_torch_and_keras_is_named_absent(small_network):
@@ -317,6 +317,13 @@ def test_a_chain_from_a_file_is_the_lectures(tmp_path, maps):
     assert all(torch.equal(step.maps, known) for step, known in zip(steps, expected, strict=True))
     text = chain.as_text(steps)
     assert "max-pooling 1, channel 2:\n   7  4  0\n   0 18 11\n   1  0  0" in text
+
+
+def test_a_file_may_ask_for_the_detector_of_a_pattern(tmp_path):
+    slope = {"image": ear.IMAGE, "pattern": [[0, 0, 1], [0, 1, 0], [1, 0, 0]], "dark": 3, "bright": 10}
+    (tmp_path / "slope.json").write_text(json.dumps(slope))
+    answer = chain.run(*chain.read(tmp_path / "slope.json"))[-1].maps
+    assert answer.tolist() == [[[0, 0, 0], [7, 0, 0], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_video_cnn_sees_the_order_of_frames():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_compiles_without_a_graph_break(name):
     ours, _, batch = pair(name)
-    for training in (False, True):
+    for training in (False, True) if name != "xception" else (True,):  # which takes as long as all others together
         ours.train(training)
         torch.manual_seed(1)
         expected = ours(batch)

@@ -49,6 +49,16 @@ def vgg16(*, layers=nn):
     return fused(convkit.models.vgg16(layers=layers), layers)
 
 
+def vgg19(*, layers=nn):
+    """:func:`convkit.models.vgg19`."""
+    return fused(convkit.models.vgg19(layers=layers), layers)
+
+
+def xception(*, layers=nn):
+    """:func:`convkit.models.xception`."""
+    return fused(convkit.models.xception(layers=layers), layers)
+
+
 def conv_norm(layers, ic, oc, kernel_size, stride=1, groups=1):
     """A convolution without bias that keeps the size but for its stride, and its batch normalisation."""
     conv = layers.Conv2d(ic, oc, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
@@ -107,6 +117,8 @@ class Network:
 
 NETWORKS = {
     "vgg16": Network(vgg16, (3, 224, 224)),
+    "vgg19": Network(vgg19, (3, 224, 224)),
+    "xception": Network(xception, (3, 299, 299)),
     "resnet50": Network(resnet50, (3, 224, 224)),
     "mobilenet_v2": Network(mobilenet_v2, (3, 224, 224)),
     "small_cnn": Network(small_cnn, (1, 28, 28)),

@@ -16,6 +16,8 @@ EPILOG = """\
 A chain in JSON, as for the lecture's first filter:
   {"image": [[3,0,0,3,0], [0,0,10,0,3], [0,10,3,10,0], [10,3,3,3,10], [3,3,3,3,3]],
    "layers": [{"filters": [[[-1,-1,1], [-1,1,-1], [1,-1,-1]]], "padding": 1, "max_pool": 2}]}
+With "pattern": [[0,0,1], [0,1,0], [1,0,0]], "dark": 3, "bright": 10 in the place of "layers", the chain that detects
+that pattern is proposed, run and drawn.
 
 examples:
   convkit lecture                                    everything; some minutes

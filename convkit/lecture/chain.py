@@ -138,14 +138,19 @@ def scene():
 def read(path):
     """A chain from a JSON file: {"image": [[...]], "layers": [{"filters": [...], "bias": [...], "padding": 1,
     "stride": 1, "relu": true, "max_pool": 2}]}. An image is a matrix or a list of channels; filters are matrices where
-    the image has one channel, else lists of one matrix for each channel.
+    the image has one channel, else lists of one matrix for each channel. In the place of "layers", "pattern": [[...]]
+    asks for the :func:`detector` of a pattern, with "dark" and "bright" if they are not 0 and 1.
 
     Returns:
         (image (channels, height, width), list of :class:`Layer`).
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        image, layers = _numbers(found["image"], 3), [_layer(layer) for layer in found["layers"]]
+        image = _numbers(found["image"], 3)
+        if "pattern" in found:
+            layers = detector(found["pattern"], dark=found.get("dark", 0.0), bright=found.get("bright", 1.0))
+        else:
+            layers = [_layer(layer) for layer in found["layers"]]
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} describes no chain of filters: {reason}") from error

@@ -95,8 +95,9 @@ def _published(row):
 def _ours(row, batch, words):
     def milliseconds(contender):
         seconds = row.seconds.get((contender, batch))
-        reason = row.reasons.get(contender, "")
-        return escape(reason and words.ABSENT) if seconds is None else f"{1e3 * seconds:.1f}"
+        if seconds is not None:
+            return f"{1e3 * seconds:.1f}"
+        return words.ABSENT if contender == "keras" else escape(row.reasons.get(contender, "-"))
 
     ours, theirs = (row.seconds.get((contender, batch)) for contender in ("convkit", "torch"))
     cells = [f"{row.megabytes:.0f}", f"{row.parameters:,}", f"{row.gflops:.1f}", str(batch)]

@@ -105,7 +105,10 @@ def keras():
         return None
     if importlib.util.find_spec("tensorflow") is None:
         os.environ.setdefault("KERAS_BACKEND", "torch")
-    return importlib.import_module("keras")
+    try:
+        return importlib.import_module("keras")
+    except ImportError:  # the backend that it is set up for is not there
+        return None
 
 
 def keras_name():
