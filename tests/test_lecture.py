@@ -1,14 +1,8 @@
-"""Every number of the lecture, its experiments and exercises, and the page that ``convkit lecture`` writes."""
+"""Every number of the lecture, and what its experiments show."""
 
-import json
 import math
-import re
-import shutil
-import string
-import subprocess
 import sys
 import types
-from html import escape
 
 import numpy as np
 import pytest
@@ -22,18 +16,13 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
 import convkit
-from convkit import cli, models
-from convkit.commands import lecture as command
+from convkit import models
 from convkit.lecture import (
-    chain,
     denoise,
     ear,
-    english,
     ilsvrc,
     invariance,
     parameters,
-    portuguese,
-    report,
     tabular,
 )
 
@@ -252,95 +241,6 @@ def test_a_wrong_network_gets_no_time(small_network, monkeypatch):
     assert row.reasons["convkit"] == "wrong: a relative error of 0.001"
 
 
-def windows(image, height, width):
-    """(rows, columns, height, width): what lies under a window at each place."""
-    return image.unfold(0, height, 1).unfold(1, width, 1)
-
-
-def test_a_detector_fires_on_its_pattern_alone_among_all_3x3_images():
-    images = torch.tensor([[i >> bit & 1 for bit in range(9)] for i in range(512)]).float().reshape(512, 3, 3)
-    for index in (0, 1, 68, 170, 273, 511):
-        layers = chain.detector(images[index])
-        fired = [i for i, image in enumerate(images) if chain.run(image[None], layers)[-1].maps.item() > 0]
-        assert fired == [index]
-
-
-@pytest.mark.parametrize("size", [(3, 4), (4, 6), (5, 5), (6, 3)])
-def test_a_detector_fires_exactly_where_the_pattern_is(size):
-    generator = torch.Generator().manual_seed(0)
-    pattern = torch.randint(2, size, generator=generator).float()
-    image = torch.randint(2, (20, 24), generator=generator).float()
-    for row, column in ((0, 0), (9, 11), (20 - size[0], 24 - size[1])):
-        image[row : row + size[0], column : column + size[1]] = pattern
-    expected = (windows(image, *size) == pattern).all(-1).all(-1)
-    assert expected.sum() >= 3
-    grey = torch.where(image > 0, 10.0, torch.randint(4, image.shape, generator=generator).float())
-    answer = chain.run(grey[None], chain.detector(pattern, dark=3, bright=10))[-1].maps[0]
-    assert torch.equal(answer, 7.0 * expected)
-
-
-def test_the_scene_has_one_ear():
-    image, (row, column), names = chain.scene()
-    assert names[row, column] == "ear"
-    assert torch.equal(image[0, row : row + 5, column : column + 5], 10 * torch.tensor(chain.EAR))
-    answer = chain.run(image, chain.detector(chain.EAR, dark=3, bright=10))[-1].maps[0]
-    assert answer.nonzero().tolist() == [[row, column]]
-
-
-def test_detector_refuses_what_is_no_pattern():
-    for pattern in ([[1, 0]], [[0, 1, 2]] * 3, [1, 0, 1]):
-        with pytest.raises(ValueError, match="detector: pattern must be a matrix of 0 and 1, at least 3x3"):
-            chain.detector(pattern)
-    with pytest.raises(ValueError, match="bright must be above dark, but got 1 and 1"):
-        chain.detector(chain.EAR, dark=1, bright=1)
-
-
-EAR_CHAIN = {
-    "image": ear.IMAGE,
-    "layers": [
-        {"filters": ear.FILTERS, "padding": 1, "max_pool": 2},
-        {"filters": [ear.SECOND_FILTER], "padding": 1, "bias": [1], "relu": False},
-    ],
-}
-
-
-def write_chain(path, **changes):
-    path.write_text(json.dumps(EAR_CHAIN | changes))
-    return path
-
-
-def test_a_chain_from_a_file_is_the_lectures(tmp_path, maps):
-    steps = chain.run(*chain.read(write_chain(tmp_path / "chain.json")))
-    names = ["image", "convolution 1", "ReLU 1", "max-pooling 1", "convolution 2"]
-    assert [step.name for step in steps] == names
-    expected = (maps.image, maps.convolved, maps.rectified, maps.pooled, maps.second_from_correct + 1)
-    assert all(torch.equal(step.maps, known) for step, known in zip(steps, expected, strict=True))
-    text = chain.as_text(steps)
-    assert "max-pooling 1, channel 2:\n   7  4  0\n   0 18 11\n   1  0  0" in text
-
-
-def test_a_file_may_ask_for_the_detector_of_a_pattern(tmp_path):
-    slope = {"image": ear.IMAGE, "pattern": [[0, 0, 1], [0, 1, 0], [1, 0, 0]], "dark": 3, "bright": 10}
-    (tmp_path / "slope.json").write_text(json.dumps(slope))
-    answer = chain.run(*chain.read(tmp_path / "slope.json"))[-1].maps
-    assert answer.tolist() == [[[0, 0, 0], [7, 0, 0], [0, 0, 0]]]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"image": [[1, 2], [3]]}, "expected sequence of length 2"),
-        ({"image": "cat"}, "describes no chain of filters"),
-        ({"layers": [{}]}, "there is no 'filters'"),
-        ({"layers": [{"filters": ear.FILTERS, "pool": 2}]}, "but not pool"),
-        ({"image": [[0] * 65]}, r"the image is \(1, 65\), but at most 64 a side"),
-    ],
-)
-def test_a_bad_chain_is_named(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        chain.read(write_chain(tmp_path / "chain.json", **changes))
-
-
 def test_psnr():
     clean = torch.full((4, 4), 0.5)
     assert denoise.psnr(clean + 0.1, clean) == pytest.approx(20, abs=1e-4)
@@ -358,120 +258,3 @@ def test_denoiser_takes_out_noise():
         assert picture.psnr_cleaned > picture.psnr_noisy + 5
         assert picture.psnr_cleaned > picture.psnr_blurred
         assert picture.cleaned.shape == picture.clean.shape
-
-
-def places(text):
-    return {field for _, field, _, _ in string.Formatter().parse(text) if field}
-
-
-def test_both_languages_say_the_same():
-    def names(words):
-        return {name for name in vars(words) if name.isupper() and not name.startswith("_")}
-
-    assert names(english) == names(portuguese)
-    for name in names(english):
-        first, second = getattr(english, name), getattr(portuguese, name)
-        assert type(first) is type(second), name
-        if isinstance(first, dict):
-            assert list(first) == list(second), name
-            first, second = first.values(), second.values()
-        pairs = [(first, second)] if isinstance(first, str) else zip(first, second, strict=True)
-        for ours, theirs in pairs:
-            for a, b in zip(*((x,) if isinstance(x, str) else x for x in (ours, theirs)), strict=True):
-                assert places(a) == places(b), name
-                assert len(a) < 40 or a != b, name
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    """The whole report in both languages; what takes long is computed from few samples."""
-    torch.set_num_threads(1)
-    row = ilsvrc.describe("xception")
-    row.seconds = {("convkit", 1): 0.1, ("torch", 1): 0.12, ("torch", 32): 3.0}
-    row.reasons = {"keras": "not installed"}
-    wine, (model, pictures) = tabular.compare("wine", 2), denoise.run(32, 1)
-    digits = invariance.run(epochs=1, limit=128)
-    results = {"wine": wine, "table": wine, "invariance": digits, "ilsvrc": [row], "denoise": (model, 32, pictures)}
-
-    def known(name):
-        return lambda settings: (results[name], "computed")
-
-    chapters = {
-        name: (known(name) if name in results else compute, render)
-        for name, (compute, render) in report.CHAPTERS.items()
-    }
-    folder = tmp_path_factory.mktemp("lecture")
-    settings = report.Settings(chain=str(write_chain(folder / "chain.json")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "CHAPTERS", chapters)
-        return {lang: report.write(folder / lang, tuple(chapters), lang, settings) for lang in ("en", "pt")}
-
-
-@pytest.mark.parametrize("language", ["en", "pt"])
-def test_report_is_self_contained_and_complete(pages, language):
-    page = pages[language].read_text(encoding="utf-8")
-    words = report.LANGUAGES[language]
-    assert f'<html lang="{language}">' in page
-    assert "http" not in page
-    assert re.findall(r'<(?:link|script|iframe)|src="(?!data:)|url\((?!#)|@import', page) == []
-    for number, name in enumerate(report.CHAPTERS, 1):
-        assert f"<h2>{number}. {escape(words.TITLES[name])}</h2>" in page
-    for text in ("148", "163", "&minus;70", "22,910,480", "126", "109.42", words.ABSENT, words.MAPS["window"], "0.713"):
-        assert text in page, text
-    for tag in ("table", "svg", "figure", "div", "p", "tr", "td", "ul", "li"):
-        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
-    assert "{" not in re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
-
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# What the browser made of the page, written where --dump-dom shows it.
-PROBE = """<script>addEventListener("load", () => {
-  const images = [...document.images], charts = [...document.querySelectorAll("svg")];
-  document.documentElement.dataset.found = JSON.stringify({
-    broken: images.filter(i => !i.complete || i.naturalWidth === 0).length, images: images.length,
-    empty: charts.filter(s => s.getBoundingClientRect().width < 20 || s.getBoundingClientRect().height < 20).length,
-    charts: charts.length, overflow: document.documentElement.scrollWidth - innerWidth,
-    height: document.body.scrollHeight, headings: document.querySelectorAll("h2").length});
-});</script>"""
-
-
-@pytest.mark.parametrize("width", [1100, 420])
-def test_report_in_a_browser(pages, tmp_path, width):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    path = tmp_path / "page.html"
-    path.write_text(pages["pt"].read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu"]
-    options += [f"--window-size={width},900", f"--user-data-dir={tmp_path}/profile"]
-    done = subprocess.run([browser, *options, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
-    found = re.search(r'data-found="([^"]*)"', done.stdout)
-    assert found, done.stderr[-2000:]
-    found = json.loads(found.group(1).replace("&quot;", '"'))
-    assert found["broken"] == found["empty"] == 0
-    assert found["images"] >= 25
-    assert found["charts"] >= 40
-    assert found["headings"] == 9
-    assert found["overflow"] <= 0
-    assert found["height"] > 4000
-
-
-def test_command(tmp_path, capsys):
-    assert list(report.CHAPTERS) == list(command.CHAPTERS)
-    output, path = tmp_path / "out", write_chain(tmp_path / "chain.json")
-    arguments = ["lecture", "filters", "ear", "--lang", "pt", "--chain", str(path), "--output", str(output)]
-    assert cli.run(arguments) == 0
-    printed = capsys.readouterr().out
-    assert "ear: 7 of 7 results agree with the page" in printed
-    assert "the detector fires at row 2, column 9, and nowhere else" in printed
-    assert "convolution 2:\n  -48 -63 -32" in printed
-    assert "<h2>1. Exercício 2" in (output / "index.html").read_text(encoding="utf-8")
-    for arguments, message in (
-        (["cat"], "there is no chapter 'cat'"),
-        (["ear", "--csv", "a.csv"], "--csv is for the chapter table"),
-        (["--target", "x"], "--target names a column of a table"),
-        (["filters", "--chain", str(tmp_path / "none.json")], "No such file"),
-        (["table", "--csv", str(tmp_path / "none.csv")], "there is no file"),
-    ):
-        assert cli.run(["lecture", *arguments, "--output", str(tmp_path / "other")]) == 1
-        assert message in capsys.readouterr().err

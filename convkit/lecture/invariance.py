@@ -78,11 +78,14 @@ def run(epochs, limit=None):
 
     Args:
         epochs: of training.
-        limit: use so many of the training digits.
+        limit: learn so many digits at most, and read so many.
     """
     data = load("mnist5k", Options(valid=0))
     (images, labels), (test_images, test_labels) = data.train.tensors, data.test.tensors
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:limit]
+    order, chosen = (
+        torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:limit] for part in (labels, test_labels)
+    )
+    test_images, test_labels = test_images[chosen], test_labels[chosen]
     config = Config(epochs=epochs, lr=2e-3, device="cpu", progress=False)
     models = {}
     for name in NETWORKS:
