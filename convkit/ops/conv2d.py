@@ -10,7 +10,7 @@ from convkit.ops._conv2d_gradient import conv2d_forward
 from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
 from convkit.ops._conv2d_shape import output_size
 from convkit.ops._packed_weight import FrozenWeight, PackedWeight, conv2d_packed, find, prepack_arguments
-from convkit.ops._torch_internals import transforms_active
+from convkit.ops._torch_internals import autocast_active, transforms_active
 from convkit.ops.max_pool2d import max_pool2d
 
 
@@ -45,9 +45,10 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
             f"conv2d: Expected {weight.dim()}-dimensional input for {weight.dim()}-dimensional weight "
             f"{list(weight.shape)}, but got input of size {list(input.shape)}; a 2-D convolution needs a 4D weight"
         )
-    check_same_dtype("conv2d", "input", input, "weight", weight)
-    if bias is not None:
-        check_same_dtype("conv2d", "input", input, "bias", bias)
+    if not autocast_active():  # which casts first
+        check_same_dtype("conv2d", "input", input, "weight", weight)
+        if bias is not None:
+            check_same_dtype("conv2d", "input", input, "bias", bias)
     check_dtype("conv2d", input, FLOATING)
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"conv2d(): argument 'groups' must be int, but got {groups!r}")
