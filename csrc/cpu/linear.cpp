@@ -4,12 +4,12 @@
 
 #include "common/conv2d_check.h"
 #include "common/int_math.h"
+#include "common/tensor_view.h"
 #include "cpu/activation.h"
 #include "cpu/conv2d_direct.h"
 #include "cpu/generic/conv2d.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
-#include "cpu/tensor_view.h"
 
 namespace convkit {
 namespace {

@@ -4,6 +4,7 @@
 #include "common/half.h"
 #include "common/int_math.h"
 #include "cuda/launch.cuh"
+#include "cuda/pack.cuh"
 #include "cuda/relu.h"
 
 namespace convkit::cuda {
@@ -11,12 +12,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int64_t kMaxBlocks = 65536;  // many times what any GPU holds at once; beyond, the loops take more steps
-
-template <typename T>
-struct alignas(16) Pack {
-  static constexpr int kLanes = 16 / sizeof(T);
-  T lane[kLanes];
-};
 
 // 16-bit floats are compared as the integers they are stored in: above the bits of -infinity are NaNs only.
 __device__ bool is_below_zero(BFloat16 x) { return x.bits > 0x8000 && x.bits <= 0xFF80; }
@@ -77,11 +72,6 @@ __global__ void relu_backward_kernel(const T* grad_output, const T* result, T* g
     grad_input[i] = relu_gradient(grad_output[i], result[i]);
 }
 
-template <typename... T>
-bool are_aligned(const T*... pointers) {
-  return ((reinterpret_cast<uintptr_t>(pointers) | ...) % 16) == 0;
-}
-
 unsigned blocks_for(int64_t packs, int64_t count) {
   return static_cast<unsigned>(min(ceil_div(packs ? packs : count, kThreads), kMaxBlocks));
 }
@@ -92,14 +82,14 @@ template <typename T>
 int launch_relu(const T* input, T* output, int64_t count, void* stream) {
   if (count == 0) return cudaSuccess;
   const int64_t packs = are_aligned(input, output) ? count / Pack<T>::kLanes : 0;
-  return launch(relu_kernel<T>, blocks_for(packs, count), kThreads, stream, input, output, packs, count);
+  return launch(relu_kernel<T>, {blocks_for(packs, count), kThreads}, stream, input, output, packs, count);
 }
 
 template <typename T>
 int launch_relu_backward(const T* grad_output, const T* result, T* grad_input, int64_t count, void* stream) {
   if (count == 0) return cudaSuccess;
   const int64_t packs = are_aligned(grad_output, result, grad_input) ? count / Pack<T>::kLanes : 0;
-  return launch(relu_backward_kernel<T>, blocks_for(packs, count), kThreads, stream, grad_output, result, grad_input,
+  return launch(relu_backward_kernel<T>, {blocks_for(packs, count), kThreads}, stream, grad_output, result, grad_input,
                 packs, count);
 }
 
