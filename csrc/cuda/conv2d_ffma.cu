@@ -8,7 +8,8 @@
 namespace convkit::cuda {
 namespace {
 
-// What a thread loads of each step of kDepth products: Vector channels of one pixel, or of one pixel kLoads products.
+// What a thread loads of each step of kDepth products: Vector channels of one pixel, which it transposes by way of its
+// registers, or of one pixel kLoads products, which are copied to where they belong.
 template <typename Tile, int Vector>
 class PatchLoader {
  public:
@@ -23,24 +24,25 @@ class PatchLoader {
     table_ = p.table + phase.table;
   }
 
-  __device__ void load(int k) {
+  // The first half of a step: `a` is free, and filled when finish_load and cp_async_wait are done.
+  __device__ void load(int k, float (&a)[Tile::kDepth][Tile::kPitch]) {
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       const GemmTap tap = table_[(k + depth(i)) / Vector];
       const bool inside = static_cast<unsigned>(top_ + tap.h) < static_cast<unsigned>(p_.ih) &&
                           static_cast<unsigned>(left_ + tap.w) < static_cast<unsigned>(p_.iw);
-      if constexpr (Vector == 4) {
-        const float4 zero{0.0f, 0.0f, 0.0f, 0.0f};
-        *reinterpret_cast<float4*>(values_) = inside ? *reinterpret_cast<const float4*>(input_ + tap.offset) : zero;
-      } else {
-        values_[i] = inside ? input_[tap.offset] : 0.0f;
-      }
+      if constexpr (Vector == 1)
+        cp_async<4>(&a[depth(i)][pixel()], input_ + tap.offset, inside);
+      else
+        values_ = inside ? *reinterpret_cast<const float4*>(input_ + tap.offset) : float4{0.0f, 0.0f, 0.0f, 0.0f};
     }
   }
 
-  __device__ void store(float (&a)[Tile::kDepth][Tile::kPitch]) const {
-#pragma unroll
-    for (int i = 0; i < kValues; ++i) a[Vector == 4 ? depth(0) + i : depth(i)][pixel()] = values_[i];
+  __device__ void finish_load(float (&a)[Tile::kDepth][Tile::kPitch]) const {
+    if constexpr (Vector == 4) {
+      a[depth(0)][pixel()] = values_.x, a[depth(0) + 1][pixel()] = values_.y;
+      a[depth(0) + 2][pixel()] = values_.z, a[depth(0) + 3][pixel()] = values_.w;
+    }
   }
 
  private:
@@ -59,19 +61,19 @@ class PatchLoader {
   const float* input_;
   const GemmTap* table_;
   int top_, left_;
-  float values_[kValues];
+  float4 values_;
 };
 
 // Packed weights lie as the tile does.
 template <typename Tile>
 class WeightLoader {
  public:
-  __device__ WeightLoader(const float* weight, int columns)
-      : weight_(weight + int64_t{row()} * columns + column()), columns_(columns) {}
+  // `weight` is that of the tile's first column.
+  __device__ WeightLoader(const ConvGemm<float>& p, const float* weight)
+      : p_(p), weight_(weight + int64_t{row()} * p.columns + column()) {}
 
-  __device__ void load(int k) { values_ = *reinterpret_cast<const float4*>(weight_ + int64_t{k} * columns_); }
-  __device__ void store(float (&b)[Tile::kDepth][Tile::kColumnPitch]) const {
-    *reinterpret_cast<float4*>(&b[row()][column()]) = values_;
+  __device__ void load(int k, float (&b)[Tile::kDepth][Tile::kColumnPitch]) {
+    cp_async<16>(&b[row()][column()], weight_ + int64_t{k} * p_.columns, true);
   }
 
  private:
@@ -80,44 +82,34 @@ class WeightLoader {
   static __device__ int row() { return threadIdx.x / kAcross; }
   static __device__ int column() { return threadIdx.x % kAcross * 4; }
 
+  const ConvGemm<float>& p_;
   const float* weight_;
-  int columns_;
-  float4 values_;
 };
 
-// The thread's sums to the output: four pixels or four filters at once where they lie together.
-template <typename Tile>
-__device__ void store_sums(const ConvGemm<float>& p, float* output, const typename Tile::Shared& shared,
-                           int first_column, const Finish& finish, const typename Tile::Sums& sums) {
+// The thread's sums to the output, four pixels or four filters at once where they lie together.
+template <typename Tile, StoreOrder Order>
+__device__ void store_sums(const ConvGemm<float>& p, const typename Tile::Shared& shared, int first_column,
+                           const Finish& finish, const typename Tile::Sums& sums) {
+  constexpr int kRows = Order == StoreOrder::kPixels ? 4 : 1, kColumns = Order == StoreOrder::kFilters ? 4 : 1;
+  struct alignas(4 * kRows * kColumns) Lanes {
+    float lane[kRows * kColumns];
+  };
 #pragma unroll
-  for (int i = 0; i < Tile::kThreadRows; i += 4) {
+  for (int i = 0; i < Tile::kThreadRows; i += kRows) {
+    const int64_t at = shared.output[Tile::first_row() + i / 4 * 32 + i % 4];
 #pragma unroll
-    for (int j = 0; j < Tile::kThreadColumns; j += 4) {
-      const int row = Tile::first_row() + 8 * i, column = first_column + Tile::first_column() + 4 * j;
+    for (int j = 0; j < Tile::kThreadColumns; j += kColumns) {
+      const int filter = first_column + Tile::first_column() + j / 4 * 16 + j % 4;
+      if (at < 0 || filter >= p.filters) continue;
+      Lanes& output = *reinterpret_cast<Lanes*>(p.output.data + at + filter * p.output.c);
+      Lanes y = finish.add ? output : Lanes{};
 #pragma unroll
-      for (int a = 0; a < 4; ++a) {
-        const int64_t at = shared.output[row + (p.store == StoreOrder::kPixels ? 0 : a)];
-        const int filter = column + (p.store == StoreOrder::kPixels ? a : 0);
-        if (at < 0 || filter >= p.filters) continue;
-        float* to = output + at + filter * p.output.c;
-        const float* bias = p.bias ? p.bias + int64_t{blockIdx.y} * p.filters + filter : nullptr;
-        if (p.store == StoreOrder::kScalar) {
-#pragma unroll
-          for (int b = 0; b < 4; ++b)
-            if (filter + b < p.filters) {
-              float& y = to[b * p.output.c];
-              y = finish(sums[i + a][j + b], finish.add ? y : 0.0f, bias ? bias[b] : 0.0f);
-            }
-          continue;
-        }
-        float4 y = finish.add ? *reinterpret_cast<const float4*>(to) : float4{0.0f, 0.0f, 0.0f, 0.0f};
-        float* lanes = &y.x;
-#pragma unroll
-        for (int b = 0; b < 4; ++b)
-          lanes[b] = p.store == StoreOrder::kPixels ? finish(sums[i + b][j + a], lanes[b], bias ? bias[0] : 0.0f)
-                                                    : finish(sums[i + a][j + b], lanes[b], bias ? bias[b] : 0.0f);
-        *reinterpret_cast<float4*>(to) = y;
+      for (int b = 0; b < kRows * kColumns; ++b) {
+        const int row = i + b % kRows, column = j + b % kColumns;
+        const float bias = p.bias ? p.bias[static_cast<int>(blockIdx.y) * p.filters + filter + column - j] : 0.0f;
+        y.lane[b] = finish(sums[row][column], y.lane[b], bias);
       }
+      output = y;
     }
   }
 }
@@ -135,19 +127,19 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
   const int depth = p.channels * phase.kh * phase.kw;
   const int padded = static_cast<int>(padded_depth(depth));
 
-  write_row_offsets<Tile::kRows>(p, phase, first_row, shared.output);
+  write_row_offsets<Tile::kRows>(p, phase, split, first_row, shared.output);
   PatchLoader<Tile, Vector> patches(p, phase, first_row);
   WeightLoader<Tile> weights(
-      p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column, p.columns);
-  float* output = p.output.data + split * p.split_stride;
+      p, p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column);
 
   int k = split * kChunkDepth;
   const int begin = k, end = p.splits > 1 ? min(begin + kChunkDepth, padded) : padded;
   int buffer = 0;
   if (begin < end) {
-    patches.load(begin), weights.load(begin);
-    patches.store(shared.a[0]), weights.store(shared.b[0]);
+    patches.load(begin, shared.a[0]), weights.load(begin, shared.b[0]);
+    patches.finish_load(shared.a[0]);
   }
+  cp_async_commit(), cp_async_wait<0>();
   __syncthreads();
   typename Tile::Sums sums = {};
   do {  // a chunk; without any in a phase of fewer taps than there are splits for
@@ -155,13 +147,21 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
     const int chunk = k;
     for (; k < stop; k += Tile::kDepth, buffer ^= 1) {
       const bool more = k + Tile::kDepth < end;
-      if (more) patches.load(k + Tile::kDepth), weights.load(k + Tile::kDepth);
+      const int next = buffer ^ 1;
+      if (more) patches.load(k + Tile::kDepth, shared.a[next]), weights.load(k + Tile::kDepth, shared.b[next]);
+      cp_async_commit();
       Tile::multiply(shared, buffer, sums);
-      if (more) patches.store(shared.a[buffer ^ 1]), weights.store(shared.b[buffer ^ 1]);
+      if (more) patches.finish_load(shared.a[next]);
+      cp_async_wait<0>();
       __syncthreads();
     }
     const Finish finish{chunk > begin, k >= end, p.relu};
-    store_sums<Tile>(p, output, shared, first_column, finish, sums);
+    if (p.store == StoreOrder::kPixels)
+      store_sums<Tile, StoreOrder::kPixels>(p, shared, here(first_column), finish, sums);
+    else if (p.store == StoreOrder::kFilters)
+      store_sums<Tile, StoreOrder::kFilters>(p, shared, here(first_column), finish, sums);
+    else
+      store_sums<Tile, StoreOrder::kScalar>(p, shared, here(first_column), finish, sums);
 #pragma unroll
     for (int i = 0; i < Tile::kThreadRows; ++i)
 #pragma unroll

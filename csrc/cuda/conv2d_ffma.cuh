@@ -56,6 +56,13 @@ struct FfmaTile {
   }
 };
 
+// The same number, but not for the optimiser: what follows from it is computed here, not before the loop around this,
+// where it would take registers from the sums.
+__device__ inline int here(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // What becomes of a chunk's sums: added to the chunks before it, and finished after the last.
 struct Finish {
   bool add, last;

@@ -14,7 +14,6 @@ namespace convkit::cuda {
 constexpr int kMaxPhases = 16;      // in one launch
 constexpr int kDepthAlign = 32;     // tables and packed weights are filled with zeros up to a multiple of this depth
 constexpr int kChunkDepth = 256;    // products of a float32 sum before it is added to the total
-constexpr int kColumnAlign = 64;    // columns of packed weights, likewise
 constexpr int64_t kSumsLimit = int64_t{64} << 20;  // bytes of partial sums
 
 // Where the products `vector * i` to `vector * i + vector - 1` of a window find the input: relative to tap (0, 0).
@@ -51,7 +50,7 @@ struct ConvGemm {
   int64_t split_stride = 0;    // elements between their outputs
   const GemmTap* table = nullptr;
   const T* packed = nullptr;   // weights, [phase][group][depth][columns] or [phase][group][columns][depth]
-  int32_t columns;             // filters rounded up to kColumnAlign
+  int32_t columns;             // filters rounded up to whole tiles
   // Strides of the unpacked weight.
   const T* weight = nullptr;
   int64_t weight_group, weight_filter, weight_channel;
@@ -61,5 +60,10 @@ struct ConvGemm {
 
 // Products per output of a phase, as tables and packed weights hold them.
 constexpr int64_t padded_depth(int64_t depth) { return round_up(max(depth, 1), kDepthAlign); }
+
+// Pixels that each of the splits of backward_weight sums over, but the last: whole chunks.
+constexpr int64_t split_pixels(int64_t pixels, int64_t splits) {
+  return round_up(ceil_div(pixels, splits), kChunkDepth);
+}
 
 }  // namespace convkit::cuda

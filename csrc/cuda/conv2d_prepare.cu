@@ -2,6 +2,7 @@
 // afterwards: the sum of the splits.
 #include "common/half.h"
 #include "cuda/conv2d_gemm_launch.h"
+#include "cuda/conv2d_pixel.cuh"
 #include "cuda/intrinsics.cuh"
 #include "cuda/launch.cuh"
 
@@ -10,20 +11,8 @@ namespace {
 
 constexpr int kTile = 32;
 constexpr int kRows = 8;  // of threads
-constexpr int32_t kNowhere = -(1 << 30);
 
-static_assert(kDepthAlign % kTile == 0 && kColumnAlign % kTile == 0);
-
-struct Product {
-  int32_t channel, r, s;
-};
-
-template <typename T, typename Out>
-__device__ Product product_at(const ConvGemm<T, Out>& p, const GemmPhase& phase, int k) {
-  const int taps = phase.kh * phase.kw;
-  const int tap = p.vector > 1 ? k / p.channels : k % taps;
-  return {p.vector > 1 ? k % p.channels : k / taps, tap / phase.kw, tap % phase.kw};
-}
+static_assert(kDepthAlign % kTile == 0);
 
 // Blocks: x = tiles of the depth times tiles of columns, y = groups, z = phases. `weights` is 0 for a table alone.
 template <typename T, typename Out, bool DepthInner>
@@ -39,7 +28,7 @@ __global__ void __launch_bounds__(kTile* kRows)
   if (first_k >= padded) return;
   if (first_column == 0 && blockIdx.y == 0 && static_cast<int>(threadIdx.x) < kTile / p.vector) {
     const int k = first_k + static_cast<int>(threadIdx.x) * p.vector;
-    GemmTap tap{0, kNowhere, kNowhere};
+    GemmTap tap{0, kNoPixel, kNoPixel};
     if (k < depth) {
       const Product at = product_at(p, phase, k);
       tap.h = at.r * phase.dilation_h, tap.w = at.s * phase.dilation_w;

@@ -1,0 +1,124 @@
+#include "cuda/conv2d_gemm_run.h"
+
+#include "common/tensor_view.h"
+#include "cuda/conv2d_gemm_launch.h"
+#include "cuda/conv2d_gemm_plan.h"
+#include "cuda/device.h"
+#include "cuda/stream.h"
+
+namespace convkit::cuda {
+namespace {
+
+// Memory for one call, from torch's allocator on the current stream.
+class Scratch {
+ public:
+  // Places must be asked for, all of them, before the memory.
+  int64_t place(int64_t bytes) {
+    const int64_t at = bytes_;
+    bytes_ += round_up(bytes, 256);
+    return at;
+  }
+  void allocate(const Tensor& like) {
+    tensor_ = empty({&bytes_, 1}, false, ScalarType::Byte, like);
+    data_ = data<uint8_t>(tensor_);
+  }
+  template <typename T>
+  T* at(int64_t place) const {
+    return reinterpret_cast<T*>(data_ + place);
+  }
+
+ private:
+  int64_t bytes_ = 0;
+  Tensor tensor_;
+  uint8_t* data_ = nullptr;
+};
+
+int launch_gemm(GemmUnit, const ConvGemm<float>& p, bool large_tile, void* stream) {
+  return launch_conv2d_ffma(p, large_tile, stream);
+}
+
+int launch_backward_weight(GemmUnit, const ConvGemm<float>& p, bool large_tile, void* stream) {
+  return launch_conv2d_ffma_backward_weight(p, large_tile, stream);
+}
+
+struct Epilogue {
+  const void* bias;  // of the output's dtype, or null
+  bool relu;
+  bool whole;  // the launch computes all of the output, so that its sum may be made of parts
+};
+
+// Prepares, multiplies and, of a sum in parts, adds the parts.
+template <typename T>
+void run_gemm(const GemmCall& call, ConvGemm<T> p, const Epilogue& epilogue, const Tensor& output) {
+  const T* bias = static_cast<const T*>(epilogue.bias);
+  const bool relu = epilogue.relu;
+  GemmCut cut = cut_gemm(p, output.numel(), multiprocessors());
+  if (!epilogue.whole) cut.splits = 1;
+  Scratch scratch;
+  const int64_t table = scratch.place(table_entries(p) * sizeof(GemmTap));
+  const int64_t packed = scratch.place(packed_elements(p) * sizeof(T));
+  const int64_t sums = cut.splits > 1 ? scratch.place(cut.splits * output.numel() * sizeof(float)) : 0;
+  scratch.allocate(output);
+  check_launch(call.op, launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), false,
+                                              call.stream));
+  p.table = scratch.at<GemmTap>(table), p.packed = scratch.at<T>(packed);
+  p.splits = cut.splits;
+  if (cut.splits > 1)
+    p.output.data = scratch.at<T>(sums), p.split_stride = output.numel();
+  else
+    p.bias = bias, p.relu = relu;
+  p.store = store_order(p);
+  check_launch(call.op, launch_gemm(call.unit, p, cut.large_tile, call.stream));
+  if (cut.splits == 1) return;
+  const SplitSum<T> sum{scratch.at<float>(sums), data<T>(output), bias, relu, cut.splits, output.numel(),
+                        output.stride(1), output.size(1)};
+  check_launch(call.op, launch_conv2d_sum_splits(sum, call.stream));
+}
+
+}  // namespace
+
+void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight,
+                       const std::optional<Tensor>& bias, bool relu, const Tensor& output) {
+  std::optional<Tensor> dense_bias;
+  if (bias) dense_bias = torch::stable::contiguous(*bias);
+  using T = float;
+  const auto p = forward_gemm(call.shape, const_view<T>(input), const_view<T>(weight), view<T>(output));
+  run_gemm<T>(call, p, {dense_bias ? const_data<T>(*dense_bias) : nullptr, relu, true}, output);
+}
+
+void backward_input_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& weight,
+                              const Tensor& grad_input) {
+  using T = float;
+  for (int64_t first = 0; first < phase_total(call.shape); first += kMaxPhases) {
+    const auto p = backward_input_gemm(call.shape, const_view<T>(grad_output), const_view<T>(weight),
+                                       view<T>(grad_input), first);
+    run_gemm<T>(call, p, {nullptr, false, phase_total(call.shape) <= kMaxPhases}, grad_input);
+  }
+}
+
+void backward_weight_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& input,
+                               const Tensor& grad_weight) {
+  using T = float;
+  const View4d<float> nowhere{nullptr, grad_weight.stride(0), grad_weight.stride(1), grad_weight.stride(2),
+                              grad_weight.stride(3)};
+  auto p = backward_weight_gemm(call.shape, const_view<T>(input), const_view<T>(grad_output), nowhere);
+  const GemmCut cut = cut_backward_weight_gemm(p, grad_weight.numel(), multiprocessors());
+  const bool direct = cut.splits == 1 && std::is_same_v<T, float>;
+  Scratch scratch;
+  const int64_t table = scratch.place(table_entries(p) * sizeof(GemmTap));
+  const int64_t sums = direct ? 0 : scratch.place(cut.splits * grad_weight.numel() * sizeof(float));
+  scratch.allocate(grad_weight);
+  check_launch(call.op, launch_conv2d_prepare(p, scratch.at<GemmTap>(table), static_cast<T*>(nullptr), false,
+                                              call.stream));
+  p.table = scratch.at<GemmTap>(table);
+  p.splits = cut.splits, p.split_stride = grad_weight.numel();
+  p.output.data = direct ? reinterpret_cast<float*>(data<T>(grad_weight)) : scratch.at<float>(sums);
+  p.store = backward_weight_store_order(p);
+  check_launch(call.op, launch_backward_weight(call.unit, p, cut.large_tile, call.stream));
+  if (direct) return;
+  const SplitSum<T> sum{scratch.at<float>(sums), data<T>(grad_weight), nullptr, false, cut.splits,
+                        grad_weight.numel(), 1, 1};
+  check_launch(call.op, launch_conv2d_sum_splits(sum, call.stream));
+}
+
+}  // namespace convkit::cuda
