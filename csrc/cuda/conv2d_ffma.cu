@@ -132,8 +132,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
   WeightLoader<Tile> weights(
       p, p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column);
 
-  int k = split * kChunkDepth;
-  const int begin = k, end = p.splits > 1 ? min(begin + kChunkDepth, padded) : padded;
+  int k = split * p.chunk;
+  const int begin = k, end = p.splits > 1 ? min(begin + p.chunk, padded) : padded;
   int buffer = 0;
   if (begin < end) {
     patches.load(begin, shared.a[0]), weights.load(begin, shared.b[0]);
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
   __syncthreads();
   typename Tile::Sums sums = {};
   do {  // a chunk; without any in a phase of fewer taps than there are splits for
-    const int stop = min(k + kChunkDepth, end);
+    const int stop = min(k + p.chunk, end);
     const int chunk = k;
     for (; k < stop; k += Tile::kDepth, buffer ^= 1) {
       const bool more = k + Tile::kDepth < end;

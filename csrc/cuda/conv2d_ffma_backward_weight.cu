@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   const int first_row = static_cast<int>(blockIdx.x / column_tiles) * Tile::kRows;
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
   const int64_t all_pixels = int64_t{p.n} * phase.oh * phase.ow;
-  const int64_t per_split = split_pixels(all_pixels, p.splits), first_pixel = blockIdx.z * per_split;
+  const int64_t per_split = split_pixels(all_pixels, p.splits, p.chunk), first_pixel = blockIdx.z * per_split;
   const int pixels = static_cast<int>(clamp(all_pixels - first_pixel, 0, per_split));
 
   write_column_offsets<Tile::kColumns>(p, blockIdx.z, first_column, shared.output);
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   int done = 0, buffer = 0;
   do {  // a chunk
     const bool add = done > 0;
-    const int stop = static_cast<int>(min(done + kChunkDepth, pixels));
+    const int stop = static_cast<int>(min(done + p.chunk, pixels));
     for (; done < stop; done += Tile::kDepth, buffer ^= 1) {
       const int next = buffer ^ 1;
       if (done + Tile::kDepth < pixels) loader.load(products, shared.a[next], shared.b[next]);

@@ -11,9 +11,8 @@
 
 namespace convkit::cuda {
 
-constexpr int kMaxPhases = 16;      // in one launch
-constexpr int kDepthAlign = 32;     // tables and packed weights are filled with zeros up to a multiple of this depth
-constexpr int kChunkDepth = 256;    // products of a float32 sum before it is added to the total
+constexpr int kMaxPhases = 16;   // in one launch
+constexpr int kDepthAlign = 32;  // tables and packed weights are filled with zeros up to a multiple of this depth
 constexpr int64_t kSumsLimit = int64_t{64} << 20;  // bytes of partial sums
 
 // Where the products `vector * i` to `vector * i + vector - 1` of a window find the input: relative to tap (0, 0).
@@ -46,7 +45,8 @@ struct ConvGemm {
   int32_t n, ih, iw, channels, filters, groups;
   int32_t stride_h, stride_w;  // of the output in the input, and of output pixels in the output view
   int32_t vector;              // elements that a load of the input takes: then channels are innermost in the depth
-  int32_t splits = 1;          // parts of the sum
+  int32_t chunk;               // products of a sum before it is added to the total, which lies in the output
+  int32_t splits = 1;          // parts of the sum: one for each chunk, or in backward_weight of whole chunks
   int64_t split_stride = 0;    // elements between their outputs
   const GemmTap* table = nullptr;
   const T* packed = nullptr;   // weights, [phase][group][depth][columns] or [phase][group][columns][depth]
@@ -62,8 +62,8 @@ struct ConvGemm {
 constexpr int64_t padded_depth(int64_t depth) { return round_up(max(depth, 1), kDepthAlign); }
 
 // Pixels that each of the splits of backward_weight sums over, but the last: whole chunks.
-constexpr int64_t split_pixels(int64_t pixels, int64_t splits) {
-  return round_up(ceil_div(pixels, splits), kChunkDepth);
+constexpr int64_t split_pixels(int64_t pixels, int64_t splits, int64_t chunk) {
+  return round_up(ceil_div(pixels, splits), chunk);
 }
 
 }  // namespace convkit::cuda

@@ -159,7 +159,7 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& p, int64_t output_elements, int multipr
     return count * ceil_div(p.filters, extent) * p.groups;
   };
   if (p.filters > 64 && tiles(128) >= multiprocessors) return {true, 1};
-  const int64_t splits = ceil_div(largest_depth(p), kChunkDepth);
+  const int64_t splits = ceil_div(largest_depth(p), p.chunk);
   const bool split = splits > 1 && tiles(64) < 2 * multiprocessors && splits * p.phase_count <= kLargestGrid &&
                      splits * output_elements <= kSumsLimit / static_cast<int64_t>(sizeof(float));
   return {false, static_cast<int32_t>(split ? splits : 1)};
@@ -175,7 +175,7 @@ GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& p, int64_t output_ele
   const int64_t fitting = kSumsLimit / (output_elements * static_cast<int64_t>(sizeof(float)));
   const int64_t wanted = min(ceil_div(2 * multiprocessors, tiles), min(fitting, kLargestGrid));
   // A split counts its pixels in 32 bits.
-  const int64_t splits = max(min(wanted, ceil_div(pixels, kChunkDepth)), ceil_div(pixels, kLargest));
+  const int64_t splits = max(min(wanted, ceil_div(pixels, p.chunk)), ceil_div(pixels, kLargest));
   return {large, static_cast<int32_t>(max(splits, 1))};
 }
 

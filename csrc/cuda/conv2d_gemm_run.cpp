@@ -33,12 +33,41 @@ class Scratch {
   uint8_t* data_ = nullptr;
 };
 
-int launch_gemm(GemmUnit, const ConvGemm<float>& p, bool large_tile, void* stream) {
-  return launch_conv2d_ffma(p, large_tile, stream);
+// Long enough to hide the reads and writes of the total, short enough for float32's accuracy.
+int32_t chunk_of(GemmUnit unit) {
+  switch (unit) {
+    case GemmUnit::kFfma:
+      return 256;
+    case GemmUnit::k3xTf32:
+      return 512;
+    case GemmUnit::kTf32:
+      return 1024;
+    case GemmUnit::kTensor16:
+      return 2048;
+  }
+  return 256;
 }
 
-int launch_backward_weight(GemmUnit, const ConvGemm<float>& p, bool large_tile, void* stream) {
-  return launch_conv2d_ffma_backward_weight(p, large_tile, stream);
+template <typename T>
+int launch_gemm(const GemmCall& call, const ConvGemm<T>& p, bool large_tile) {
+  if constexpr (std::is_same_v<T, float>)
+    if (call.unit == GemmUnit::kFfma) return launch_conv2d_ffma(p, large_tile, call.stream);
+  return launch_conv2d_mma(p, call.unit == GemmUnit::k3xTf32, large_tile, call.stream);
+}
+
+template <typename T>
+int launch_backward_weight(const GemmCall& call, const ConvGemm<T, float>& p, bool large_tile) {
+  if constexpr (std::is_same_v<T, float>)
+    if (call.unit == GemmUnit::kFfma) return launch_conv2d_ffma_backward_weight(p, large_tile, call.stream);
+  return launch_conv2d_mma_backward_weight(p, call.unit == GemmUnit::k3xTf32, large_tile, call.stream);
+}
+
+// Calls f(T{}) with the type that the unit multiplies.
+template <typename F>
+void dispatch_gemm(const GemmCall& call, ScalarType dtype, const F& f) {
+  if (call.unit != GemmUnit::kTensor16) return f(float{});
+  if (dtype == ScalarType::Half) return f(Half{});
+  f(BFloat16{});
 }
 
 struct Epilogue {
@@ -52,14 +81,16 @@ template <typename T>
 void run_gemm(const GemmCall& call, ConvGemm<T> p, const Epilogue& epilogue, const Tensor& output) {
   const T* bias = static_cast<const T*>(epilogue.bias);
   const bool relu = epilogue.relu;
+  p.chunk = chunk_of(call.unit);
   GemmCut cut = cut_gemm(p, output.numel(), multiprocessors());
-  if (!epilogue.whole) cut.splits = 1;
+  constexpr bool k16Bit = sizeof(T) == 2;  // whose sums are rounded once: they have no place for parts
+  if (!epilogue.whole || k16Bit) cut.splits = 1;
   Scratch scratch;
   const int64_t table = scratch.place(table_entries(p) * sizeof(GemmTap));
   const int64_t packed = scratch.place(packed_elements(p) * sizeof(T));
   const int64_t sums = cut.splits > 1 ? scratch.place(cut.splits * output.numel() * sizeof(float)) : 0;
   scratch.allocate(output);
-  check_launch(call.op, launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), false,
+  check_launch(call.op, launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), k16Bit,
                                               call.stream));
   p.table = scratch.at<GemmTap>(table), p.packed = scratch.at<T>(packed);
   p.splits = cut.splits;
@@ -68,40 +99,20 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const Epilogue& epilogue, con
   else
     p.bias = bias, p.relu = relu;
   p.store = store_order(p);
-  check_launch(call.op, launch_gemm(call.unit, p, cut.large_tile, call.stream));
+  check_launch(call.op, launch_gemm(call, p, cut.large_tile));
   if (cut.splits == 1) return;
   const SplitSum<T> sum{scratch.at<float>(sums), data<T>(output), bias, relu, cut.splits, output.numel(),
                         output.stride(1), output.size(1)};
   check_launch(call.op, launch_conv2d_sum_splits(sum, call.stream));
 }
 
-}  // namespace
-
-void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight,
-                       const std::optional<Tensor>& bias, bool relu, const Tensor& output) {
-  std::optional<Tensor> dense_bias;
-  if (bias) dense_bias = torch::stable::contiguous(*bias);
-  using T = float;
-  const auto p = forward_gemm(call.shape, const_view<T>(input), const_view<T>(weight), view<T>(output));
-  run_gemm<T>(call, p, {dense_bias ? const_data<T>(*dense_bias) : nullptr, relu, true}, output);
-}
-
-void backward_input_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& weight,
-                              const Tensor& grad_input) {
-  using T = float;
-  for (int64_t first = 0; first < phase_total(call.shape); first += kMaxPhases) {
-    const auto p = backward_input_gemm(call.shape, const_view<T>(grad_output), const_view<T>(weight),
-                                       view<T>(grad_input), first);
-    run_gemm<T>(call, p, {nullptr, false, phase_total(call.shape) <= kMaxPhases}, grad_input);
-  }
-}
-
-void backward_weight_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& input,
-                               const Tensor& grad_weight) {
-  using T = float;
+template <typename T>
+void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const Tensor& input,
+                         const Tensor& grad_weight) {
   const View4d<float> nowhere{nullptr, grad_weight.stride(0), grad_weight.stride(1), grad_weight.stride(2),
                               grad_weight.stride(3)};
-  auto p = backward_weight_gemm(call.shape, const_view<T>(input), const_view<T>(grad_output), nowhere);
+  auto p = backward_weight_gemm<T>(call.shape, const_view<T>(input), const_view<T>(grad_output), nowhere);
+  p.chunk = chunk_of(call.unit);
   const GemmCut cut = cut_backward_weight_gemm(p, grad_weight.numel(), multiprocessors());
   const bool direct = cut.splits == 1 && std::is_same_v<T, float>;
   Scratch scratch;
@@ -114,11 +125,44 @@ void backward_weight_gemm_into(const GemmCall& call, const Tensor& grad_output, 
   p.splits = cut.splits, p.split_stride = grad_weight.numel();
   p.output.data = direct ? reinterpret_cast<float*>(data<T>(grad_weight)) : scratch.at<float>(sums);
   p.store = backward_weight_store_order(p);
-  check_launch(call.op, launch_backward_weight(call.unit, p, cut.large_tile, call.stream));
+  check_launch(call.op, launch_backward_weight(call, p, cut.large_tile));
   if (direct) return;
   const SplitSum<T> sum{scratch.at<float>(sums), data<T>(grad_weight), nullptr, false, cut.splits,
                         grad_weight.numel(), 1, 1};
   check_launch(call.op, launch_conv2d_sum_splits(sum, call.stream));
+}
+
+}  // namespace
+
+void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight,
+                       const std::optional<Tensor>& bias, bool relu, const Tensor& output) {
+  std::optional<Tensor> dense_bias;
+  if (bias) dense_bias = torch::stable::contiguous(*bias);
+  dispatch_gemm(call, output.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    const auto p = forward_gemm<T>(call.shape, const_view<T>(input), const_view<T>(weight), view<T>(output));
+    run_gemm<T>(call, p, {dense_bias ? const_data<T>(*dense_bias) : nullptr, relu, true}, output);
+  });
+}
+
+void backward_input_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& weight,
+                              const Tensor& grad_input) {
+  const int64_t total = phase_total(call.shape);
+  dispatch_gemm(call, grad_input.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t first = 0; first < total; first += kMaxPhases) {
+      const auto p = backward_input_gemm<T>(call.shape, const_view<T>(grad_output), const_view<T>(weight),
+                                            view<T>(grad_input), first);
+      run_gemm<T>(call, p, {nullptr, false, total <= kMaxPhases}, grad_input);
+    }
+  });
+}
+
+void backward_weight_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& input,
+                               const Tensor& grad_weight) {
+  dispatch_gemm(call, grad_weight.scalar_type(), [&](auto zero) {
+    run_backward_weight<decltype(zero)>(call, grad_output, input, grad_weight);
+  });
 }
 
 }  // namespace convkit::cuda

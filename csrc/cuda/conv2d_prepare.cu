@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kTile* kRows)
   }
   if (!packed) return;
   const T* weight = p.weight + phase.weight + blockIdx.y * p.weight_group;
-  const Product at = product_at(p, phase, min(first_k + lane, max(depth - 1, 0)));
+  const Product at = first_k + lane < depth ? product_at(p, phase, first_k + lane) : Product{};
   const int64_t offset = at.channel * p.weight_channel + at.r * phase.weight_h + at.s * phase.weight_w;
   T* to = packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns;
   for (int i = row; i < kTile; i += kRows) {
