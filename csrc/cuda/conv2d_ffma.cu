@@ -3,6 +3,7 @@
 #include "cuda/conv2d_ffma.cuh"
 #include "cuda/conv2d_gemm_launch.h"
 #include "cuda/conv2d_pixel.cuh"
+#include "cuda/conv2d_pooled.cuh"
 #include "cuda/intrinsics.cuh"
 
 namespace convkit::cuda {
@@ -10,13 +11,13 @@ namespace {
 
 // What a thread loads of each step of kDepth products: Vector channels of one pixel, which it transposes by way of its
 // registers, or of one pixel kLoads products, which are copied to where they belong.
-template <typename Tile, int Vector>
+template <typename Tile, int Vector, bool Pooled>
 class PatchLoader {
  public:
   __device__ PatchLoader(const ConvGemm<float>& p, const GemmPhase& phase, int64_t first_row) : p_(p) {
     const int64_t row = first_row + pixel();
-    const Pixel at = pixel_at(phase, row);
-    const bool there = row < int64_t{p.n} * phase.oh * phase.ow;
+    const Pixel at = row_pixel<Pooled>(phase, row);
+    const bool there = row < phase_rows(p, phase);
     top_ = there ? at.h * p.stride_h + phase.top : kNoPixel;
     left_ = at.w * p.stride_w + phase.left;
     const int64_t channel = int64_t{blockIdx.y} * p.channels;
@@ -114,8 +115,30 @@ __device__ void store_sums(const ConvGemm<float>& p, const typename Tile::Shared
   }
 }
 
+// The thread's sums, pooled: its four rows are a window.
+template <typename Tile>
+__device__ void store_pooled(const ConvGemm<float>& p, const typename Tile::Shared& shared, int first_column,
+                             const typename Tile::Sums& sums) {
+  const Finish finish{false, true, p.relu};
+#pragma unroll
+  for (int i = 0; i < Tile::kThreadRows; i += 4) {
+    const int row = Tile::first_row() + 8 * i;
+    const int64_t at = shared.output[row];
+#pragma unroll
+    for (int j = 0; j < Tile::kThreadColumns; ++j) {
+      const int filter = first_column + Tile::first_column() + j / 4 * 16 + j % 4;
+      if (at < 0 || filter >= p.filters) continue;
+      const float bias = p.bias ? p.bias[static_cast<int>(blockIdx.y) * p.filters + filter] : 0.0f;
+      float results[4];
+#pragma unroll
+      for (int b = 0; b < 4; ++b) results[b] = finish(sums[i + b][j], 0.0f, bias);
+      store_window(p, results, shared.output[row + 1], at + filter * p.output.c);
+    }
+  }
+}
+
 // Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
-template <typename Tile, int Vector>
+template <typename Tile, int Vector, bool Pooled>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_kernel(const ConvGemm<float> p) {
   auto& shared = shared_memory<typename Tile::Shared>();
   const int split = blockIdx.z % p.splits;
@@ -123,12 +146,12 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
   const int column_tiles = (p.filters + Tile::kColumns - 1) / Tile::kColumns;
   const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
-  if (first_row >= int64_t{p.n} * phase.oh * phase.ow) return;
+  if (first_row >= phase_rows(p, phase)) return;
   const int depth = p.channels * phase.kh * phase.kw;
   const int padded = static_cast<int>(padded_depth(depth));
 
-  write_row_offsets<Tile::kRows>(p, phase, split, first_row, shared.output);
-  PatchLoader<Tile, Vector> patches(p, phase, first_row);
+  write_row_offsets<Tile::kRows, Pooled>(p, phase, split, first_row, shared.output);
+  PatchLoader<Tile, Vector, Pooled> patches(p, phase, first_row);
   WeightLoader<Tile> weights(
       p, p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column);
 
@@ -141,7 +164,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
   }
   cp_async_commit(), cp_async_wait<0>();
   __syncthreads();
-  typename Tile::Sums sums = {};
+  typename Tile::Sums sums = {}, total = {};  // the total of a pooled output has no other place
   do {  // a chunk; without any in a phase of fewer taps than there are splits for
     const int stop = min(k + p.chunk, end);
     const int chunk = k;
@@ -155,39 +178,43 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
       cp_async_wait<0>();
       __syncthreads();
     }
-    const Finish finish{chunk > begin, k >= end, p.relu};
-    if (p.store == StoreOrder::kPixels)
-      store_sums<Tile, StoreOrder::kPixels>(p, shared, here(first_column), finish, sums);
-    else if (p.store == StoreOrder::kFilters)
-      store_sums<Tile, StoreOrder::kFilters>(p, shared, here(first_column), finish, sums);
-    else
-      store_sums<Tile, StoreOrder::kScalar>(p, shared, here(first_column), finish, sums);
-#pragma unroll
-    for (int i = 0; i < Tile::kThreadRows; ++i)
-#pragma unroll
-      for (int j = 0; j < Tile::kThreadColumns; ++j) sums[i][j] = 0.0f;
+    if constexpr (Pooled) {
+      add_sums(sums, total);
+      if (k >= end) store_pooled<Tile>(p, shared, here(first_column), total);
+    } else {
+      const Finish finish{chunk > begin, k >= end, p.relu};
+      if (p.store == StoreOrder::kPixels)
+        store_sums<Tile, StoreOrder::kPixels>(p, shared, here(first_column), finish, sums);
+      else if (p.store == StoreOrder::kFilters)
+        store_sums<Tile, StoreOrder::kFilters>(p, shared, here(first_column), finish, sums);
+      else
+        store_sums<Tile, StoreOrder::kScalar>(p, shared, here(first_column), finish, sums);
+    }
+    clear(sums);
   } while (k < end);
 }
 
-template <typename Tile, int Vector>
+template <typename Tile, int Vector, bool Pooled = false>
 int launch_tile(const ConvGemm<float>& p, void* stream) {
   int64_t rows = 0;
-  for (int i = 0; i < p.phase_count; ++i) rows = max(rows, int64_t{p.n} * p.phases[i].oh * p.phases[i].ow);
+  for (int i = 0; i < p.phase_count; ++i) rows = max(rows, phase_rows(p, p.phases[i]));
   const int64_t tiles = ceil_div(rows, Tile::kRows) * ceil_div(p.filters, Tile::kColumns);
   const Grid grid{{static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups),
                    static_cast<unsigned>(p.phase_count * p.splits)},
                   Tile::kThreads,
                   sizeof(typename Tile::Shared)};
-  return launch(conv2d_ffma_kernel<Tile, Vector>, grid, stream, p);
+  return launch(conv2d_ffma_kernel<Tile, Vector, Pooled>, grid, stream, p);
 }
 
 }  // namespace
 
 int launch_conv2d_ffma(const ConvGemm<float>& p, bool large_tile, void* stream) {
-  if (large_tile)
-    return p.vector == 4 ? launch_tile<FfmaTile<128, 128>, 4>(p, stream)
-                         : launch_tile<FfmaTile<128, 128>, 1>(p, stream);
-  return p.vector == 4 ? launch_tile<FfmaTile<64, 64>, 4>(p, stream) : launch_tile<FfmaTile<64, 64>, 1>(p, stream);
+  using Large = FfmaTile<128, 128>;
+  using Small = FfmaTile<64, 64>;
+  const bool vectors = p.vector == 4;
+  if (p.pooled) return vectors ? launch_tile<Small, 4, true>(p, stream) : launch_tile<Small, 1, true>(p, stream);
+  if (large_tile) return vectors ? launch_tile<Large, 4>(p, stream) : launch_tile<Large, 1>(p, stream);
+  return vectors ? launch_tile<Small, 4>(p, stream) : launch_tile<Small, 1>(p, stream);
 }
 
 }  // namespace convkit::cuda

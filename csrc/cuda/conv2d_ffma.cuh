@@ -63,6 +63,22 @@ __device__ inline int here(int x) {
   return x;
 }
 
+template <int Rows, int Columns>
+__device__ void clear(float (&sums)[Rows][Columns]) {
+#pragma unroll
+  for (int i = 0; i < Rows; ++i)
+#pragma unroll
+    for (int j = 0; j < Columns; ++j) sums[i][j] = 0.0f;
+}
+
+template <int Rows, int Columns>
+__device__ void add_sums(const float (&sums)[Rows][Columns], float (&total)[Rows][Columns]) {
+#pragma unroll
+  for (int i = 0; i < Rows; ++i)
+#pragma unroll
+    for (int j = 0; j < Columns; ++j) total[i][j] += sums[i][j];
+}
+
 // What becomes of a chunk's sums: added to the chunks before it, and finished after the last.
 struct Finish {
   bool add, last;

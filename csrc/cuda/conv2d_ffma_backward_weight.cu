@@ -118,10 +118,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
       store_sums<Tile, StoreOrder::kFilters>(p, shared, here(first_row), add, sums);
     else
       store_sums<Tile, StoreOrder::kScalar>(p, shared, here(first_row), add, sums);
-#pragma unroll
-    for (int i = 0; i < Tile::kThreadRows; ++i)
-#pragma unroll
-      for (int j = 0; j < Tile::kThreadColumns; ++j) sums[i][j] = 0.0f;
+    clear(sums);
   } while (done < pixels);
 }
 

@@ -48,6 +48,10 @@ struct ConvGemm {
   int32_t chunk;               // products of a sum before it is added to the total, which lies in the output
   int32_t splits = 1;          // parts of the sum: one for each chunk, or in backward_weight of whole chunks
   int64_t split_stride = 0;    // elements between their outputs
+  // A pooling of 2x2 windows after bias and ReLU, of which `output` is the result. Taps have the output's strides; null
+  // where nobody wants them.
+  bool pooled = false, output_is_channels_last = false;
+  uint8_t* taps = nullptr;
   const GemmTap* table = nullptr;
   const T* packed = nullptr;   // weights, [phase][group][depth][columns] or [phase][group][columns][depth]
   int32_t columns;             // filters rounded up to whole tiles
@@ -57,6 +61,12 @@ struct ConvGemm {
   int32_t phase_count;
   GemmPhase phases[kMaxPhases];
 };
+
+// Rows of a phase: pixels, or four for every window of a fused pooling.
+template <typename T, typename Out>
+constexpr int64_t phase_rows(const ConvGemm<T, Out>& p, const GemmPhase& phase) {
+  return p.pooled ? 4 * int64_t{p.n} * (phase.oh / 2) * (phase.ow / 2) : int64_t{p.n} * phase.oh * phase.ow;
+}
 
 // Products per output of a phase, as tables and packed weights hold them.
 constexpr int64_t padded_depth(int64_t depth) { return round_up(max(depth, 1), kDepthAlign); }

@@ -3,6 +3,7 @@
 #include "cuda/conv2d_gemm_launch.h"
 #include "cuda/conv2d_mma.cuh"
 #include "cuda/conv2d_pixel.cuh"
+#include "cuda/conv2d_pooled.cuh"
 #include "cuda/launch.cuh"
 
 namespace convkit::cuda {
@@ -10,7 +11,7 @@ namespace {
 
 // What a thread loads of each step of kDepth products: of kPixels pixels Vector channels, or of kPixels neighbouring
 // pixels kLoads products one by one; and its share of the packed weights.
-template <typename Tile, int Vector>
+template <typename Tile, int Vector, bool Pooled>
 class PatchLoader {
   using T = typename Tile::Element;
   using Stage = typename Tile::Stage;
@@ -18,10 +19,10 @@ class PatchLoader {
  public:
   __device__ PatchLoader(const ConvGemm<T>& p, const GemmPhase& phase, int64_t first_row, int first_column, int first_k)
       : p_(p), k_(first_k) {
-    const int64_t rows = int64_t{p.n} * phase.oh * phase.ow;
+    const int64_t rows = phase_rows(p, phase);
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
-      const Pixel at = pixel_at(phase, first_row + line(i));
+      const Pixel at = row_pixel<Pooled>(phase, first_row + line(i));
       top_[i] = first_row + line(i) < rows ? at.h * p.stride_h + phase.top : kNoPixel;
       left_[i] = at.w * p.stride_w + phase.left;
       input_[i] = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c +
@@ -139,8 +140,35 @@ __device__ void store_sums(const ConvGemm<T>& p, const typename Tile::Shared& sh
   }
 }
 
+// The thread's sums, pooled: the four lanes of neighbouring rows exchange the results of a window.
+template <typename Tile, typename T>
+__device__ void store_pooled(const ConvGemm<T>& p, const typename Tile::Shared& shared, int first_column,
+                             const typename Tile::Sums& sums) {
+  const Finish finish{false, true, p.relu};
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int i = 0; i < 2 * Tile::kRowTiles; ++i) {
+    const int row = Tile::first_row() + 8 * i + lane / 4;
+    const int64_t at = shared.output[row / 4 * 4];
+#pragma unroll
+    for (int j = 0; j < 2 * Tile::kColumnTiles; ++j) {
+      const int filter = first_column + Tile::first_column() + j / 2 * 8 + lane % 4 * 2 + j % 2;
+      const bool there = at >= 0 && filter < p.filters;
+      const float bias =
+          there && p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter]) : 0.0f;
+      const T result = T(finish(sums[i / 2][j / 2][i % 2 * 2 + j % 2], 0.0f, bias));
+      T results[4];
+#pragma unroll
+      for (int tap = 0; tap < 4; ++tap)
+        results[tap] = T(__shfl_sync(kFullWarp, static_cast<float>(result), (lane & ~12) | tap * 4));
+      if (there && lane / 4 % 4 == 0)
+        store_window(p, results, shared.output[row + 1], at + filter * p.output.c);
+    }
+  }
+}
+
 // Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
-template <typename Tile, int Vector, typename T = typename Tile::Element>
+template <typename Tile, int Vector, bool Pooled, typename T = typename Tile::Element>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_mma_kernel(const ConvGemm<T> p) {
   auto& shared = shared_memory<typename Tile::Shared>();
   const int split = blockIdx.z % p.splits;
@@ -148,42 +176,67 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_mma_kern
   const int column_tiles = (p.filters + Tile::kColumns - 1) / Tile::kColumns;
   const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
-  if (first_row >= int64_t{p.n} * phase.oh * phase.ow) return;
-  write_row_offsets<Tile::kRows>(p, phase, split, first_row, shared.output);
+  if (first_row >= phase_rows(p, phase)) return;
+  write_row_offsets<Tile::kRows, Pooled>(p, phase, split, first_row, shared.output);
   const int padded = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
   const int begin = split * p.chunk;
   const int depth = p.splits > 1 ? static_cast<int>(clamp(padded - begin, 0, p.chunk)) : padded;
-  PatchLoader<Tile, Vector> loader(p, phase, first_row, first_column, begin);
-  const bool pairs = p.store == StoreOrder::kFilters;
-  mma_main_loop<Tile>(shared, loader, depth, sizeof(T) == 4 ? p.chunk : padded,
-                      [&](const typename Tile::Sums& sums, bool add, bool last) {
-                        const Finish finish{add, last, p.relu};
-                        if (pairs)
-                          store_sums<Tile, true>(p, shared, here(first_column), finish, sums);
-                        else
-                          store_sums<Tile, false>(p, shared, here(first_column), finish, sums);
-                      });
+  PatchLoader<Tile, Vector, Pooled> loader(p, phase, first_row, first_column, begin);
+  const int chunk = sizeof(T) == 4 ? p.chunk : padded;
+  if constexpr (Pooled && sizeof(T) == 2) {
+    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, bool, bool last) {
+      if (last) store_pooled<Tile>(p, shared, here(first_column), sums);
+    });
+  } else if constexpr (Pooled) {
+    typename Tile::Sums total = {};  // which has no other place
+    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, bool, bool last) {
+      promote(sums, total);
+      if (last) store_pooled<Tile>(p, shared, here(first_column), total);
+    });
+  } else {
+    const bool pairs = p.store == StoreOrder::kFilters;
+    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, bool add, bool last) {
+      const Finish finish{add, last, p.relu};
+      if (pairs)
+        store_sums<Tile, true>(p, shared, here(first_column), finish, sums);
+      else
+        store_sums<Tile, false>(p, shared, here(first_column), finish, sums);
+      clear(sums);
+    });
+  }
 }
 
-template <typename Tile, int Vector, typename T = typename Tile::Element>
+template <typename Tile, int Vector, bool Pooled, typename T = typename Tile::Element>
 int launch_kernel(const ConvGemm<T>& p, void* stream) {
   int64_t rows = 0;
-  for (int i = 0; i < p.phase_count; ++i) rows = max(rows, int64_t{p.n} * p.phases[i].oh * p.phases[i].ow);
+  for (int i = 0; i < p.phase_count; ++i) rows = max(rows, phase_rows(p, p.phases[i]));
   const int64_t tiles = ceil_div(rows, Tile::kRows) * ceil_div(p.filters, Tile::kColumns);
   const Grid grid{{static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups),
                    static_cast<unsigned>(p.phase_count * p.splits)},
                   Tile::kThreads,
                   sizeof(typename Tile::Shared)};
-  return launch(conv2d_mma_kernel<Tile, Vector>, grid, stream, p);
+  return launch(conv2d_mma_kernel<Tile, Vector, Pooled>, grid, stream, p);
 }
 
 // Vectors are stored with the products side by side, single elements with the rows: as they come.
-template <typename T, int Extent, MmaTerms Terms>
+template <typename T, int Extent, MmaTerms Terms, bool Pooled>
 int launch_tile(const ConvGemm<T>& p, void* stream) {
   constexpr bool kColumnsInner = sizeof(T) == 4;
   constexpr int kLanes = 16 / static_cast<int>(sizeof(T));
-  return p.vector > 1 ? launch_kernel<MmaTile<T, Extent, Extent, false, kColumnsInner, Terms>, kLanes>(p, stream)
-                      : launch_kernel<MmaTile<T, Extent, Extent, true, kColumnsInner, Terms>, 1>(p, stream);
+  using Products = MmaTile<T, Extent, Extent, false, kColumnsInner, Terms>;
+  using Rows = MmaTile<T, Extent, Extent, true, kColumnsInner, Terms>;
+  return p.vector > 1 ? launch_kernel<Products, kLanes, Pooled>(p, stream) : launch_kernel<Rows, 1, Pooled>(p, stream);
+}
+
+// The large tile has no registers for totals beside its sums: pooled float32 takes the small one.
+template <typename T, MmaTerms Terms>
+int launch_terms(const ConvGemm<T>& p, bool large_tile, void* stream) {
+  if (p.pooled) {
+    if constexpr (sizeof(T) == 2)
+      if (large_tile) return launch_tile<T, 128, Terms, true>(p, stream);
+    return launch_tile<T, 64, Terms, true>(p, stream);
+  }
+  return large_tile ? launch_tile<T, 128, Terms, false>(p, stream) : launch_tile<T, 64, Terms, false>(p, stream);
 }
 
 }  // namespace
@@ -191,10 +244,8 @@ int launch_tile(const ConvGemm<T>& p, void* stream) {
 template <typename T>
 int launch_conv2d_mma(const ConvGemm<T>& p, bool three_terms, bool large_tile, void* stream) {
   if constexpr (sizeof(T) == 4)
-    if (three_terms)
-      return large_tile ? launch_tile<T, 128, MmaTerms::kThree>(p, stream)
-                        : launch_tile<T, 64, MmaTerms::kThree>(p, stream);
-  return large_tile ? launch_tile<T, 128, MmaTerms::kOne>(p, stream) : launch_tile<T, 64, MmaTerms::kOne>(p, stream);
+    if (three_terms) return launch_terms<T, MmaTerms::kThree>(p, large_tile, stream);
+  return launch_terms<T, MmaTerms::kOne>(p, large_tile, stream);
 }
 
 template int launch_conv2d_mma(const ConvGemm<float>&, bool, bool, void*);

@@ -74,7 +74,11 @@ struct MmaTile {
   static constexpr int kThreads = 2 * Columns;  // a warp for half of the rows and 32 columns
   static constexpr int kRowTiles = Rows / 32, kColumnTiles = 4;
   static constexpr bool kThreeTerms = Terms == MmaTerms::kThree;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  static constexpr int kBlocks = 1;  // as shared memory has it
+#else
   static constexpr int kBlocks = Columns == 64 ? 3 : kThreeTerms ? 1 : 2;  // that should share a multiprocessor
+#endif
   // With three terms sums leave the tensor cores, which cut instead of round, after this many products.
   static constexpr int kPromoteDepth = 64;
 
@@ -175,7 +179,7 @@ __device__ void promote(Sums& sums, Sums& total) {
 }
 
 // Sums over `depth` products while the loader fetches those kStages - 1 steps ahead, and hands the sums of each chunk to
-// flush(sums, whether chunks came before it, whether it is the last): once at least.
+// flush(sums, whether chunks came before it, whether it is the last), which clears them: once at least.
 template <typename Tile, typename Loader, typename Flush>
 __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int depth, int chunk, const Flush& flush) {
   constexpr int kAhead = Tile::kStages - 1;
@@ -203,13 +207,10 @@ __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int
       if constexpr (Tile::kThreeTerms)
         if (step % (Tile::kPromoteDepth / Tile::kDepth) == 0 || step == stop) promote(sums, total);
     }
-    if constexpr (Tile::kThreeTerms) {
+    if constexpr (Tile::kThreeTerms)
       flush(total, add, step >= steps);
-      clear(total);
-    } else {
+    else
       flush(sums, add, step >= steps);
-      clear(sums);
-    }
   } while (step < steps);
 }
 

@@ -156,11 +156,12 @@ __global__ void __launch_bounds__(Tile::kThreads, Vector > 1 ? Tile::kBlocks : 1
   write_column_offsets<Tile::kColumns>(p, blockIdx.z, first_column, shared.output);
   PixelLoader<Tile, Vector> loader(p, first_row, first_column, first_pixel, pixels);
   const bool pairs = p.store == StoreOrder::kFilters;
-  mma_main_loop<Tile>(shared, loader, pixels, p.chunk, [&](const typename Tile::Sums& sums, bool add, bool) {
+  mma_main_loop<Tile>(shared, loader, pixels, p.chunk, [&](typename Tile::Sums& sums, bool add, bool) {
     if (pairs)
       store_sums<Tile, true>(p, shared, here(first_row), add, sums);
     else
       store_sums<Tile, false>(p, shared, here(first_row), add, sums);
+    clear(sums);
   });
 }
 
