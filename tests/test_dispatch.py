@@ -54,6 +54,6 @@ def test_the_cuda_kernel_says_what_is_missing(op):
             rf"convkit\.{op}: convkit was built without its CUDA kernels \(.*\); install it .*", message
         )
     elif absent:
-        assert message == f"convkit.{op} has no CUDA kernel yet; move the tensors to the CPU"
+        assert message == f"convkit.{op} has no CUDA kernel; move the tensors to the CPU"
     else:
         assert message.startswith(f"{op}: expected CUDA tensors, but got one on cpu")

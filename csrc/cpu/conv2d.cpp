@@ -1,8 +1,8 @@
 // conv2d on the CPU: checks, chooses the algorithm, allocates, runs.
 #include "cpu/generic/conv2d.h"
 
+#include "common/activation.h"
 #include "common/tensor_view.h"
-#include "cpu/activation.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_winograd.h"

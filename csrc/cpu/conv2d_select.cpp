@@ -80,7 +80,7 @@ std::string refuse_direct(const Conv2dProblem& problem) {
 
 }  // namespace
 
-std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem) {
+Conv2dCandidates conv2d_candidates(const Conv2dProblem& problem) {
   return {
       {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd(problem), avoid_winograd(problem)},
       {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise(problem), ""},
@@ -90,15 +90,7 @@ std::vector<Conv2dCandidate> conv2d_candidates(const Conv2dProblem& problem) {
 }
 
 Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm) {
-  std::string names;
-  for (const Conv2dCandidate& candidate : conv2d_candidates(problem)) {
-    if (algorithm == candidate.name)
-      CONVKIT_CHECK(candidate.refusal.empty(), op, ": algorithm='", algorithm, "' cannot be used: ", candidate.refusal);
-    if (algorithm == candidate.name || (algorithm == "auto" && candidate.reason_not_auto().empty()))
-      return candidate.algorithm;
-    names += concat(", '", candidate.name, "'");
-  }
-  throw std::invalid_argument(concat(op, ": algorithm must be one of 'auto'", names, ", but got '", algorithm, "'"));
+  return conv2d_select(op, conv2d_candidates(problem), algorithm);
 }
 
 }  // namespace convkit

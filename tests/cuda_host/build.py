@@ -106,3 +106,8 @@ def load():
         _library.schemas = schemas  # as long as the library
         _library.simt_error.restype = ctypes.c_char_p
     return _library
+
+
+def set_order(order):
+    """The order in which threads and blocks take their turns: "forward", "reverse" or "shuffled"."""
+    load().simt_set_order(("forward", "reverse", "shuffled").index(order))

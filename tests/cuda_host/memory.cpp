@@ -33,7 +33,7 @@ struct Copy {
   char bytes[16];
   size_t size;
 };
-struct Copies {  // of one thread
+struct Copies {
   std::vector<Copy> open;
   std::vector<std::vector<Copy>> groups;
 };
@@ -44,7 +44,7 @@ uint32_t launch = 0, block = 0;           // counted from 1
 alignas(1024) char shared[kSharedBytes];
 Byte shared_bytes[kSharedBytes];
 size_t shared_size = 0;  // that the block asked for
-std::vector<Copies> copies;
+Copies copies[1024];     // by thread
 
 std::string hex(uintptr_t address) {
   char text[32];
@@ -165,7 +165,7 @@ void begin_block(size_t bytes) {
   ++block;
   shared_size = bytes;
   std::memset(shared, 0xFF, bytes);
-  copies.assign(1024, {});
+  for (Copies& of_thread : copies) of_thread.open.clear(), of_thread.groups.clear();
 }
 
 void copy_async(void* to, const void* from, size_t size, bool valid) {

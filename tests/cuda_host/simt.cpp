@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -56,6 +57,10 @@ std::string at(const Site& site) {
   return file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line());
 }
 
+bool same(const Site& one, const Site& other) {
+  return one.line() == other.line() && std::strcmp(one.file_name(), other.file_name()) == 0;
+}
+
 std::string name_of(const Thread& thread) {
   const dim3 &t = thread.index, &b = the_run.block;
   const auto triple = [](const dim3& d) {
@@ -96,7 +101,7 @@ void pass_barrier() {
   for (const Thread& t : the_run.thread) {
     if (t.state != State::kAtBarrier) continue;
     if (!first) first = &t;
-    if (at(t.site) != at(first->site))
+    if (!same(t.site, first->site))
       return record("barriers differ: " + name_of(*first) + " waits at " + at(first->site) + ", " + name_of(t) +
                     " at " + at(t.site));
   }
@@ -210,13 +215,13 @@ void barrier(Site site) { wait(State::kAtBarrier, site); }
 void collective(uint32_t mask, const char* name, void (*operation)(Lanes&), void* arguments, Site site) {
   Thread& self = *the_run.current;
   const int lane = self.position.thread % kWarp;
-  const std::string where = std::string(name) + " at " + at(site);
-  if (!(mask >> lane & 1)) fail(where + ": the mask leaves the calling lane out");
-  if (mask & ~live_lanes(self.position.warp)) fail(where + ": the mask names a lane that has ended or never was");
+  const auto refuse = [&](const std::string& why) { fail(std::string(name) + " at " + at(site) + ": " + why); };
+  if (!(mask >> lane & 1)) refuse("the mask leaves the calling lane out");
+  if (mask & ~live_lanes(self.position.warp)) refuse("the mask names a lane that has ended or never was");
   Collective& waiting = the_run.warp[self.position.warp].waiting[std::countr_zero(mask)];
   if (waiting.arrived == 0) waiting.mask = mask, waiting.operation = operation, waiting.site = site;
-  if (waiting.mask != mask || waiting.operation != operation || at(waiting.site) != at(site))
-    fail(where + ": other lanes of its warp are at " + at(waiting.site));
+  if (waiting.mask != mask || waiting.operation != operation || !same(waiting.site, site))
+    refuse("other lanes of its warp are at " + at(waiting.site));
   waiting.arrived |= 1u << lane;
   waiting.arguments[lane] = arguments;
   if (waiting.arrived != mask) return wait(State::kInCollective, site);
