@@ -9,6 +9,7 @@ from convkit.ops._conv2d_fake import check_same_dtype
 from convkit.ops._conv2d_gradient import conv2d_forward
 from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
 from convkit.ops._conv2d_shape import output_size
+from convkit.ops._float32_precision import follow_torch
 from convkit.ops._packed_weight import FrozenWeight, PackedWeight, cache, conv2d_packed, find, prepack_arguments
 from convkit.ops._torch_internals import transforms_active
 from convkit.ops.max_pool2d import max_pool2d
@@ -113,6 +114,8 @@ def conv2d(
         max_pool: None, a kernel size, or (kernel_size, stride, padding), each an int or a (height, width) pair.
         algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise", "direct" (all
             float32) or "generic" (any dtype). See :func:`convkit.explain` and :func:`convkit.set_float32_algorithm`.
+            On CUDA "direct" takes 16-bit types too; float32 can also be "tf32", which "auto" takes where
+            ``torch.backends.cudnn.conv.fp32_precision`` is "tf32", torch's default, and "3xtf32", as exact as "direct".
 
     Returns:
         [n, out_channels, oh, ow], pooled if asked; channels_last if the input or the weight is, else contiguous.
@@ -136,6 +139,7 @@ def conv2d(
     operands, geometry = (images, weight, bias), (stride, padding, dilation, groups)
     if prepacked is None:
         packed, algorithm = find(frozen or cache, *operands, *geometry, algorithm)
+        algorithm = follow_torch(algorithm, images)
     else:
         prepacked.check(*geometry, algorithm)
         packed, algorithm = prepacked.bytes_for(*operands), prepacked.algorithm

@@ -9,7 +9,7 @@
 
 namespace convkit {
 
-enum class Conv2dAlgorithm { kWinograd, kDepthwise, kDirect, kGeneric };
+enum class Conv2dAlgorithm { kWinograd, kDepthwise, kDirect, kTf32, k3xTf32, kGeneric };  // TF32: CUDA only
 enum class Conv2dDirection { kForward, kBackwardInput, kBackwardWeight };
 
 struct Conv2dProblem {

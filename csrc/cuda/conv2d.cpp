@@ -28,8 +28,8 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   if (bias) check_bias(op, *bias, weight);
   const bool relu = is_relu(op, activation);
   const bool channels_last = input.numel() > 0 && (suggests_channels_last(input) || suggests_channels_last(weight));
-  const Conv2dCandidates candidates = conv2d_candidates({Conv2dDirection::kForward, s, input.scalar_type()});
-  return {op, s, conv2d_select(op, candidates, algorithm), channels_last, relu};
+  const auto chosen = select_algorithm(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm);
+  return {op, s, chosen, channels_last, relu};
 }
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
@@ -39,6 +39,10 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
   const Tensor output = empty({sizes, 4}, call.channels_last, input.scalar_type(), input);
   if (output.numel() == 0) return output;
   const StreamGuard guard(input);
+  if (const auto unit = gemm_unit(call.algorithm, input.scalar_type())) {
+    forward_gemm_into({call.op, s, *unit, guard.stream()}, input, weight, {bias, call.relu}, output);
+    return output;
+  }
   dispatch_floating(call.op, input.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     check_launch(call.op,

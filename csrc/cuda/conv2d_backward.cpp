@@ -23,10 +23,14 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   check_same_kind(kOp, "grad_output", grad_output, "weight", weight);
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = weight.scalar_type();
-  conv2d_select(kOp, conv2d_candidates({Conv2dDirection::kBackwardInput, s, dtype}), algorithm);
+  const auto chosen = select_algorithm(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
   const StreamGuard guard(weight);
+  if (const auto unit = gemm_unit(chosen, dtype)) {
+    backward_input_gemm_into({kOp, s, *unit, guard.stream()}, grad_output, weight, grad_input);
+    return grad_input;
+  }
   dispatch_floating(kOp, dtype, [&](auto zero) {
     using T = decltype(zero);
     check_launch(kOp, launch_conv2d_generic_backward_input(s, const_view<T>(grad_output), const_view<T>(weight),
@@ -45,10 +49,14 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   check_same_kind(kOp, "grad_output", grad_output, "input", input);
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = input.scalar_type();
-  conv2d_select(kOp, conv2d_candidates({Conv2dDirection::kBackwardWeight, s, dtype}), algorithm);
+  const auto chosen = select_algorithm(kOp, {Conv2dDirection::kBackwardWeight, s, dtype}, algorithm);
   const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
   if (grad_weight.numel() == 0) return grad_weight;
   const StreamGuard guard(input);
+  if (const auto unit = gemm_unit(chosen, dtype)) {
+    backward_weight_gemm_into({kOp, s, *unit, guard.stream()}, grad_output, input, grad_weight);
+    return grad_weight;
+  }
   dispatch_floating(kOp, dtype, [&](auto zero) {
     using T = decltype(zero);
     check_launch(kOp, launch_conv2d_generic_backward_weight(s, const_view<T>(grad_output), const_view<T>(input),

@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
   cp_async_commit(), cp_async_wait<0>();
   __syncthreads();
   typename Tile::Sums sums = {}, total = {};  // the total of a pooled output has no other place
-  do {  // a chunk; without any in a phase of fewer taps than there are splits for
+  do {                                        // a chunk; without any in a phase of fewer taps than there are splits for
     const int stop = min(k + p.chunk, end);
     const int chunk = k;
     for (; k < stop; k += Tile::kDepth, buffer ^= 1) {
@@ -199,10 +199,10 @@ int launch_tile(const ConvGemm<float>& p, void* stream) {
   int64_t rows = 0;
   for (int i = 0; i < p.phase_count; ++i) rows = max(rows, phase_rows(p, p.phases[i]));
   const int64_t tiles = ceil_div(rows, Tile::kRows) * ceil_div(p.filters, Tile::kColumns);
-  const Grid grid{{static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups),
-                   static_cast<unsigned>(p.phase_count * p.splits)},
-                  Tile::kThreads,
-                  sizeof(typename Tile::Shared)};
+  const Grid grid{
+      {static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.phase_count * p.splits)},
+      Tile::kThreads,
+      sizeof(typename Tile::Shared)};
   return launch(conv2d_ffma_kernel<Tile, Vector, Pooled>, grid, stream, p);
 }
 

@@ -126,10 +126,9 @@ template <typename Tile, int Vector>
 int launch_tile(const ConvGemm<float>& p, void* stream) {
   const int64_t products = int64_t{p.channels} * p.phases[0].kh * p.phases[0].kw;
   const int64_t tiles = ceil_div(p.filters, Tile::kRows) * ceil_div(products, Tile::kColumns);
-  const Grid grid{
-      {static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.splits)},
-      Tile::kThreads,
-      sizeof(typename Tile::Shared)};
+  const Grid grid{{static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.splits)},
+                  Tile::kThreads,
+                  sizeof(typename Tile::Shared)};
   return launch(conv2d_ffma_backward_weight_kernel<Tile, Vector>, grid, stream, p);
 }
 

@@ -53,8 +53,8 @@ struct ConvGemm {
   bool pooled = false, output_is_channels_last = false;
   uint8_t* taps = nullptr;
   const GemmTap* table = nullptr;
-  const T* packed = nullptr;   // weights, [phase][group][depth][columns] or [phase][group][columns][depth]
-  int32_t columns;             // filters rounded up to whole tiles
+  const T* packed = nullptr;  // weights, [phase][group][depth][columns] or [phase][group][columns][depth]
+  int32_t columns;            // filters rounded up to whole tiles
   // Strides of the unpacked weight.
   const T* weight = nullptr;
   int64_t weight_group, weight_filter, weight_channel;

@@ -26,8 +26,8 @@ int launch_conv2d_sum_splits(const SplitSum<T>& problem, void* stream);
 int launch_conv2d_ffma(const ConvGemm<float>& problem, bool large_tile, void* stream);
 int launch_conv2d_ffma_backward_weight(const ConvGemm<float>& problem, bool large_tile, void* stream);
 
-// On tensor cores, sm_80+ (float16 on sm_75 too). Weights of 16-bit types are packed [columns][depth]. float32 is rounded
-// to TF32, or multiplied in three terms.
+// On tensor cores, sm_80+ (float16 on sm_75 too). Weights of 16-bit types are packed [columns][depth]. float32 is
+// rounded to TF32, or multiplied in three terms.
 template <typename T>
 int launch_conv2d_mma(const ConvGemm<T>& problem, bool three_terms, bool large_tile, void* stream);
 template <typename T>

@@ -31,8 +31,8 @@ std::string refuse_tiles(int64_t rows, int64_t columns) {
 template <typename T>
 int32_t vector_of(const View4d<const T>& x, int64_t channels) {
   constexpr int64_t kLanes = 16 / sizeof(T);
-  const bool fits = x.c == 1 && channels % kLanes == 0 && x.n % kLanes == 0 && x.h % kLanes == 0 &&
-                    x.w % kLanes == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+  const bool fits = x.c == 1 && channels % kLanes == 0 && x.n % kLanes == 0 && x.h % kLanes == 0 && x.w % kLanes == 0 &&
+                    reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
   return fits ? kLanes : 1;
 }
 
@@ -68,8 +68,7 @@ GemmPhase forward_phase(const Conv2dShape& s) {
 template <typename T, typename Out>
 int64_t largest_depth(const ConvGemm<T, Out>& p) {
   int64_t depth = 0;
-  for (int i = 0; i < p.phase_count; ++i)
-    depth = max(depth, int64_t{p.channels} * p.phases[i].kh * p.phases[i].kw);
+  for (int i = 0; i < p.phase_count; ++i) depth = max(depth, int64_t{p.channels} * p.phases[i].kh * p.phases[i].kw);
   return depth;
 }
 
@@ -110,8 +109,8 @@ ConvGemm<T> forward_gemm(const Conv2dShape& s, const View4d<const T>& input, con
 int64_t phase_total(const Conv2dShape& s) { return min(s.stride_h, s.ih) * min(s.stride_w, s.iw); }
 
 template <typename T>
-ConvGemm<T> backward_input_gemm(const Conv2dShape& s, const View4d<const T>& grad_output,
-                                const View4d<const T>& weight, const View4d<T>& grad_input, int64_t first) {
+ConvGemm<T> backward_input_gemm(const Conv2dShape& s, const View4d<const T>& grad_output, const View4d<const T>& weight,
+                                const View4d<T>& grad_input, int64_t first) {
   auto p = gemm_over<T, T>(grad_output, s.n, s.oh, s.ow, s.group_oc(), s.group_ic());
   p.output = grad_input;
   // Neighbouring pixels of a phase are a stride apart.
@@ -154,8 +153,7 @@ template <typename T, typename Out>
 GemmCut cut_gemm(const ConvGemm<T, Out>& p, int64_t output_elements, int multiprocessors) {
   const auto tiles = [&](int64_t extent) {
     int64_t count = 0;
-    for (int i = 0; i < p.phase_count; ++i)
-      count += ceil_div(int64_t{p.n} * p.phases[i].oh * p.phases[i].ow, extent);
+    for (int i = 0; i < p.phase_count; ++i) count += ceil_div(int64_t{p.n} * p.phases[i].oh * p.phases[i].ow, extent);
     return count * ceil_div(p.filters, extent) * p.groups;
   };
   if (p.filters > 64 && tiles(128) >= multiprocessors) return {true, 1};
@@ -218,18 +216,18 @@ int64_t packed_elements(const ConvGemm<T, Out>& p) {
   return table_entries(p) * p.vector * p.columns * p.groups;
 }
 
-#define CONVKIT_GEMM(T)                                                                                               \
-  template ConvGemm<T> forward_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&,               \
-                                    const View4d<T>&);                                                                \
-  template ConvGemm<T> backward_input_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&,        \
-                                           const View4d<T>&, int64_t);                                                \
-  template ConvGemm<T, float> backward_weight_gemm(const Conv2dShape&, const View4d<const T>&,                        \
-                                                   const View4d<const T>&, const View4d<float>&);                     \
-  template GemmCut cut_gemm(const ConvGemm<T>&, int64_t, int);                                                        \
-  template GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>&, int64_t, int);                                 \
-  template StoreOrder store_order(const ConvGemm<T>&);                                                                \
-  template StoreOrder backward_weight_store_order(const ConvGemm<T, float>&);                                         \
-  template int64_t table_entries(const ConvGemm<T>&);                                                                 \
+#define CONVKIT_GEMM(T)                                                                                                \
+  template ConvGemm<T> forward_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&,                \
+                                    const View4d<T>&);                                                                 \
+  template ConvGemm<T> backward_input_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&,         \
+                                           const View4d<T>&, int64_t);                                                 \
+  template ConvGemm<T, float> backward_weight_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&, \
+                                                   const View4d<float>&);                                              \
+  template GemmCut cut_gemm(const ConvGemm<T>&, int64_t, int);                                                         \
+  template GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>&, int64_t, int);                                  \
+  template StoreOrder store_order(const ConvGemm<T>&);                                                                 \
+  template StoreOrder backward_weight_store_order(const ConvGemm<T, float>&);                                          \
+  template int64_t table_entries(const ConvGemm<T>&);                                                                  \
   template int64_t packed_elements(const ConvGemm<T>&);
 CONVKIT_GEMM(float)
 CONVKIT_GEMM(Half)

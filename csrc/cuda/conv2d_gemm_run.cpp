@@ -70,39 +70,37 @@ void dispatch_gemm(const GemmCall& call, ScalarType dtype, const F& f) {
   f(BFloat16{});
 }
 
-struct Epilogue {
-  const void* bias;  // of the output's dtype, or null
-  bool relu;
-  bool whole;  // the launch computes all of the output, so that its sum may be made of parts
-};
-
-// Prepares, multiplies and, of a sum in parts, adds the parts.
+// Prepares, multiplies and, of a sum in parts, adds the parts. `whole`: the launch computes all of the output, so that
+// its sum may be made of parts.
 template <typename T>
-void run_gemm(const GemmCall& call, ConvGemm<T> p, const Epilogue& epilogue, const Tensor& output) {
-  const T* bias = static_cast<const T*>(epilogue.bias);
-  const bool relu = epilogue.relu;
+void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue, bool whole, const Tensor& output) {
+  std::optional<Tensor> dense_bias;
+  if (epilogue.bias) dense_bias = torch::stable::contiguous(*epilogue.bias);
+  const T* bias = dense_bias ? const_data<T>(*dense_bias) : nullptr;
+  p.pooled = epilogue.pooled, p.output_is_channels_last = epilogue.output_is_channels_last;
+  p.taps = epilogue.taps ? data<uint8_t>(*epilogue.taps) : nullptr;
   p.chunk = chunk_of(call.unit);
   GemmCut cut = cut_gemm(p, output.numel(), multiprocessors());
   constexpr bool k16Bit = sizeof(T) == 2;  // whose sums are rounded once: they have no place for parts
-  if (!epilogue.whole || k16Bit) cut.splits = 1;
+  if (!whole || k16Bit || p.pooled) cut.splits = 1;
   Scratch scratch;
   const int64_t table = scratch.place(table_entries(p) * sizeof(GemmTap));
   const int64_t packed = scratch.place(packed_elements(p) * sizeof(T));
   const int64_t sums = cut.splits > 1 ? scratch.place(cut.splits * output.numel() * sizeof(float)) : 0;
   scratch.allocate(output);
-  check_launch(call.op, launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), k16Bit,
-                                              call.stream));
+  check_launch(call.op,
+               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), k16Bit, call.stream));
   p.table = scratch.at<GemmTap>(table), p.packed = scratch.at<T>(packed);
   p.splits = cut.splits;
   if (cut.splits > 1)
     p.output.data = scratch.at<T>(sums), p.split_stride = output.numel();
   else
-    p.bias = bias, p.relu = relu;
+    p.bias = bias, p.relu = epilogue.relu;
   p.store = store_order(p);
   check_launch(call.op, launch_gemm(call, p, cut.large_tile));
   if (cut.splits == 1) return;
-  const SplitSum<T> sum{scratch.at<float>(sums), data<T>(output), bias, relu, cut.splits, output.numel(),
-                        output.stride(1), output.size(1)};
+  const SplitSum<T> sum{scratch.at<float>(sums), data<T>(output),  bias,          epilogue.relu, cut.splits,
+                        output.numel(),          output.stride(1), output.size(1)};
   check_launch(call.op, launch_conv2d_sum_splits(sum, call.stream));
 }
 
@@ -119,29 +117,38 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
   const int64_t table = scratch.place(table_entries(p) * sizeof(GemmTap));
   const int64_t sums = direct ? 0 : scratch.place(cut.splits * grad_weight.numel() * sizeof(float));
   scratch.allocate(grad_weight);
-  check_launch(call.op, launch_conv2d_prepare(p, scratch.at<GemmTap>(table), static_cast<T*>(nullptr), false,
-                                              call.stream));
+  check_launch(call.op,
+               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), static_cast<T*>(nullptr), false, call.stream));
   p.table = scratch.at<GemmTap>(table);
   p.splits = cut.splits, p.split_stride = grad_weight.numel();
   p.output.data = direct ? reinterpret_cast<float*>(data<T>(grad_weight)) : scratch.at<float>(sums);
   p.store = backward_weight_store_order(p);
   check_launch(call.op, launch_backward_weight(call, p, cut.large_tile));
   if (direct) return;
-  const SplitSum<T> sum{scratch.at<float>(sums), data<T>(grad_weight), nullptr, false, cut.splits,
-                        grad_weight.numel(), 1, 1};
+  const SplitSum<T> sum{
+      scratch.at<float>(sums), data<T>(grad_weight), nullptr, false, cut.splits, grad_weight.numel(), 1, 1};
   check_launch(call.op, launch_conv2d_sum_splits(sum, call.stream));
 }
 
 }  // namespace
 
-void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight,
-                       const std::optional<Tensor>& bias, bool relu, const Tensor& output) {
-  std::optional<Tensor> dense_bias;
-  if (bias) dense_bias = torch::stable::contiguous(*bias);
+void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
+                       const Tensor& output) {
   dispatch_gemm(call, output.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const auto p = forward_gemm<T>(call.shape, const_view<T>(input), const_view<T>(weight), view<T>(output));
-    run_gemm<T>(call, p, {dense_bias ? const_data<T>(*dense_bias) : nullptr, relu, true}, output);
+    run_gemm<T>(call, p, epilogue, true, output);
+  });
+}
+
+void linear_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
+                      const Tensor& output) {
+  dispatch_gemm(call, output.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    const View4d<const T> x{const_data<T>(input), 0, input.stride(1), 0, input.stride(0)};
+    const View4d<const T> w{const_data<T>(weight), weight.stride(0), weight.stride(1), 0, 0};
+    const View4d<T> y{data<T>(output), 0, 1, 0, output.stride(0)};
+    run_gemm<T>(call, forward_gemm<T>(call.shape, x, w, y), epilogue, true, output);
   });
 }
 
@@ -153,16 +160,15 @@ void backward_input_gemm_into(const GemmCall& call, const Tensor& grad_output, c
     for (int64_t first = 0; first < total; first += kMaxPhases) {
       const auto p = backward_input_gemm<T>(call.shape, const_view<T>(grad_output), const_view<T>(weight),
                                             view<T>(grad_input), first);
-      run_gemm<T>(call, p, {nullptr, false, total <= kMaxPhases}, grad_input);
+      run_gemm<T>(call, p, {}, total <= kMaxPhases, grad_input);
     }
   });
 }
 
 void backward_weight_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& input,
                                const Tensor& grad_weight) {
-  dispatch_gemm(call, grad_weight.scalar_type(), [&](auto zero) {
-    run_backward_weight<decltype(zero)>(call, grad_output, input, grad_weight);
-  });
+  dispatch_gemm(call, grad_weight.scalar_type(),
+                [&](auto zero) { run_backward_weight<decltype(zero)>(call, grad_output, input, grad_weight); });
 }
 
 }  // namespace convkit::cuda

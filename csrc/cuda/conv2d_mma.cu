@@ -25,8 +25,8 @@ class PatchLoader {
       const Pixel at = row_pixel<Pooled>(phase, first_row + line(i));
       top_[i] = first_row + line(i) < rows ? at.h * p.stride_h + phase.top : kNoPixel;
       left_[i] = at.w * p.stride_w + phase.left;
-      input_[i] = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c +
-                  top_[i] * p.input.h + left_[i] * p.input.w;
+      input_[i] = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c + top_[i] * p.input.h +
+                  left_[i] * p.input.w;
     }
     table_ = p.table + phase.table;
     const int padded = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
@@ -69,9 +69,9 @@ class PatchLoader {
   static constexpr int kLanes = 16 / static_cast<int>(sizeof(T));  // of a vector of weights
   static constexpr int kAcross = Tile::kDepth / kLanes;            // vectors side by side along the depth
   static constexpr int kWide = kWeightDepthInner ? kAcross : Tile::kColumns / kLanes;  // threads, of the weights
-  static constexpr int kPixels = Vector > 1 ? Tile::kRows * kAcross / Tile::kThreads : 4 / static_cast<int>(sizeof(T));
+  static constexpr int kPixels = Vector > 1 ? Tile::kRows* kAcross / Tile::kThreads : 4 / static_cast<int>(sizeof(T));
   static constexpr int kLines = Tile::kRows / kPixels;  // threads side by side along the rows, without vectors
-  static constexpr int kLoads = Vector > 1 ? 1 : Tile::kDepth * kLines / Tile::kThreads;
+  static constexpr int kLoads = Vector > 1 ? 1 : Tile::kDepth* kLines / Tile::kThreads;
   static_assert(Vector == 1 || Vector == kLanes);
 
   static __device__ int line(int i) {
@@ -161,8 +161,7 @@ __device__ void store_pooled(const ConvGemm<T>& p, const typename Tile::Shared& 
 #pragma unroll
       for (int tap = 0; tap < 4; ++tap)
         results[tap] = T(__shfl_sync(kFullWarp, static_cast<float>(result), (lane & ~12) | tap * 4));
-      if (there && lane / 4 % 4 == 0)
-        store_window(p, results, shared.output[row + 1], at + filter * p.output.c);
+      if (there && lane / 4 % 4 == 0) store_window(p, results, shared.output[row + 1], at + filter * p.output.c);
     }
   }
 }
@@ -211,10 +210,10 @@ int launch_kernel(const ConvGemm<T>& p, void* stream) {
   int64_t rows = 0;
   for (int i = 0; i < p.phase_count; ++i) rows = max(rows, phase_rows(p, p.phases[i]));
   const int64_t tiles = ceil_div(rows, Tile::kRows) * ceil_div(p.filters, Tile::kColumns);
-  const Grid grid{{static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups),
-                   static_cast<unsigned>(p.phase_count * p.splits)},
-                  Tile::kThreads,
-                  sizeof(typename Tile::Shared)};
+  const Grid grid{
+      {static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.phase_count * p.splits)},
+      Tile::kThreads,
+      sizeof(typename Tile::Shared)};
   return launch(conv2d_mma_kernel<Tile, Vector, Pooled>, grid, stream, p);
 }
 

@@ -178,8 +178,8 @@ __device__ void promote(Sums& sums, Sums& total) {
       for (int r = 0; r < 4; ++r) total[i][j][r] += sums[i][j][r], sums[i][j][r] = 0.0f;
 }
 
-// Sums over `depth` products while the loader fetches those kStages - 1 steps ahead, and hands the sums of each chunk to
-// flush(sums, whether chunks came before it, whether it is the last), which clears them: once at least.
+// Sums over `depth` products while the loader fetches those kStages - 1 steps ahead, and hands the sums of each chunk
+// to flush(sums, whether chunks came before it, whether it is the last), which clears them: once at least.
 template <typename Tile, typename Loader, typename Flush>
 __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int depth, int chunk, const Flush& flush) {
   constexpr int kAhead = Tile::kStages - 1;

@@ -9,8 +9,8 @@
 namespace convkit::cuda {
 namespace {
 
-// What a thread loads of a step of kDepth pixels: Vector filters and Vector products of each of kLoads pixels, or of one
-// pixel filters and products one by one, two of them neighbours where they are of 16 bits.
+// What a thread loads of a step of kDepth pixels: Vector filters and Vector products of each of kLoads pixels, or of
+// one pixel filters and products one by one, two of them neighbours where they are of 16 bits.
 template <typename Tile, int Vector>
 class PixelLoader {
   using T = typename Tile::Element;
@@ -169,10 +169,9 @@ template <typename Tile, int Vector, typename T = typename Tile::Element>
 int launch_kernel(const ConvGemm<T, float>& p, void* stream) {
   const int64_t products = int64_t{p.channels} * p.phases[0].kh * p.phases[0].kw;
   const int64_t tiles = ceil_div(p.filters, Tile::kRows) * ceil_div(products, Tile::kColumns);
-  const Grid grid{
-      {static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.splits)},
-      Tile::kThreads,
-      sizeof(typename Tile::Shared)};
+  const Grid grid{{static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.splits)},
+                  Tile::kThreads,
+                  sizeof(typename Tile::Shared)};
   return launch(conv2d_mma_backward_weight_kernel<Tile, Vector>, grid, stream, p);
 }
 

@@ -94,8 +94,7 @@ __device__ void write_column_offsets(const ConvGemm<T, Out>& p, int split, int f
   if (threadIdx.x >= Columns) return;
   const GemmPhase& phase = p.phases[0];
   const Product at = product_at(p, phase, column);
-  const int64_t offset =
-      split * p.split_stride + at.channel * p.output.c + at.r * p.output.h + at.s * p.output.w;
+  const int64_t offset = split * p.split_stride + at.channel * p.output.c + at.r * p.output.h + at.s * p.output.w;
   offsets[threadIdx.x] = column < p.channels * phase.kh * phase.kw ? offset : -1;
 }
 

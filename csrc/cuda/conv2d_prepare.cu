@@ -76,8 +76,7 @@ __global__ void __launch_bounds__(kThreads) conv2d_sum_splits_kernel(const Split
 template <typename T, typename Out>
 int launch_conv2d_prepare(const ConvGemm<T, Out>& p, GemmTap* table, T* packed, bool depth_inner, void* stream) {
   int64_t depth = 1;
-  for (int i = 0; i < p.phase_count; ++i)
-    depth = max(depth, int64_t{p.channels} * p.phases[i].kh * p.phases[i].kw);
+  for (int i = 0; i < p.phase_count; ++i) depth = max(depth, int64_t{p.channels} * p.phases[i].kh * p.phases[i].kw);
   const int64_t depth_tiles = padded_depth(depth) / kTile;
   const int64_t column_tiles = packed ? p.columns / kTile : 1;
   const Grid grid{{static_cast<unsigned>(depth_tiles * column_tiles), packed ? static_cast<unsigned>(p.groups) : 1u,

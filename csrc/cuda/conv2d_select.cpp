@@ -1,14 +1,75 @@
 #include "cuda/conv2d_select.h"
 
-namespace convkit::cuda {
+#include "cuda/conv2d_gemm_plan.h"
+#include "cuda/device.h"
 
-Conv2dCandidates conv2d_candidates(const Conv2dProblem&) {
+namespace convkit::cuda {
+namespace {
+
+std::string refuse_gemm(const Conv2dProblem& problem) {
+  if (problem.shape.ic == 0) return "there are no input channels to sum over";
+  if (problem.direction == Conv2dDirection::kForward) return refuse_forward_gemm(problem.shape);
+  if (problem.direction == Conv2dDirection::kBackwardInput) return refuse_backward_input_gemm(problem.shape);
+  return refuse_backward_weight_gemm(problem.shape);
+}
+
+std::string refuse_capability(int least) {
+  const int capability = compute_capability();
+  return capability >= least ? ""
+                             : concat("it needs compute capability ", least / 10, ".", least % 10, ", not ",
+                                      capability / 10, ".", capability % 10);
+}
+
+std::string refuse_direct(const Conv2dProblem& problem) {
+  if (problem.dtype == ScalarType::Double) return "it computes in float32 and 16-bit types, not Double";
+  const int least = problem.dtype == ScalarType::BFloat16 ? 80 : problem.dtype == ScalarType::Half ? 75 : 0;
+  const std::string refusal = refuse_capability(least);
+  return refusal.empty() ? refuse_gemm(problem) : refusal;
+}
+
+std::string refuse_tf32(const Conv2dProblem& problem) {
+  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  const std::string refusal = refuse_capability(80);
+  return refusal.empty() ? refuse_gemm(problem) : refusal;
+}
+
+// A tile spans 64 filters of one group.
+constexpr int64_t kLeastFilters = 8;
+
+std::string avoid_gemm(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  const bool few = s.groups > 1 && min(s.group_ic(), s.group_oc()) < kLeastFilters;
+  return few ? concat("a group has fewer than ", kLeastFilters, " channels, which leaves tiles nearly empty") : "";
+}
+
+std::string avoid_tf32(const Conv2dProblem& problem, bool may_round) {
+  if (!may_round) return "torch.backends.cudnn.conv.fp32_precision does not allow it";
+  return avoid_gemm(problem);
+}
+
+}  // namespace
+
+Conv2dCandidates conv2d_candidates(const Conv2dProblem& problem, bool may_round) {
   return {
       {Conv2dAlgorithm::kWinograd, "winograd", "it has no CUDA kernel", ""},
       {Conv2dAlgorithm::kDepthwise, "depthwise", "it has no CUDA kernel", ""},
-      {Conv2dAlgorithm::kDirect, "direct", "it has no CUDA kernel", ""},
+      {Conv2dAlgorithm::kTf32, "tf32", refuse_tf32(problem), avoid_tf32(problem, may_round)},
+      {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem), avoid_gemm(problem)},
+      {Conv2dAlgorithm::k3xTf32, "3xtf32", refuse_tf32(problem), "no GPU has shown yet where it is faster"},
       {Conv2dAlgorithm::kGeneric, "generic", "", ""},
   };
+}
+
+Conv2dAlgorithm select_algorithm(const char* op, const Conv2dProblem& problem, const std::string& algorithm) {
+  const bool may_round = algorithm == "auto_tf32";
+  return conv2d_select(op, conv2d_candidates(problem, may_round), may_round ? "auto" : algorithm);
+}
+
+std::optional<GemmUnit> gemm_unit(Conv2dAlgorithm algorithm, ScalarType dtype) {
+  if (algorithm == Conv2dAlgorithm::kTf32) return GemmUnit::kTf32;
+  if (algorithm == Conv2dAlgorithm::k3xTf32) return GemmUnit::k3xTf32;
+  if (algorithm != Conv2dAlgorithm::kDirect) return std::nullopt;
+  return dtype == ScalarType::Float ? GemmUnit::kFfma : GemmUnit::kTensor16;
 }
 
 }  // namespace convkit::cuda

@@ -7,8 +7,8 @@ namespace {
 
 int attribute(cudaDeviceAttr name) {
   int device = 0, value = 0;
-  const bool known = cudaGetDevice(&device) == cudaSuccess &&
-                     cudaDeviceGetAttribute(&value, name, device) == cudaSuccess;
+  const bool known =
+      cudaGetDevice(&device) == cudaSuccess && cudaDeviceGetAttribute(&value, name, device) == cudaSuccess;
   return known ? value : 0;
 }
 
