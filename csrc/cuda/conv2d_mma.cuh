@@ -79,8 +79,6 @@ struct MmaTile {
 #else
   static constexpr int kBlocks = Columns == 64 ? 3 : kThreeTerms ? 1 : 2;  // that should share a multiprocessor
 #endif
-  // With three terms sums leave the tensor cores, which cut instead of round, after this many products.
-  static constexpr int kPromoteDepth = 64;
 
   struct Stage {
     alignas(16) MmaOperand<T, Rows, kDepth, !RowsInner> a;
@@ -188,6 +186,7 @@ __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int
     if (i < steps) loader.load(shared.stage[i]), loader.finish_load(shared.stage[i]);
     cp_async_commit();
   }
+  if (steps == 0) __syncthreads();  // with steps, theirs come before what the flush reads of shared memory
   typename Tile::Sums sums = {}, total = {};
   int step = 0, stage = 0, next = kAhead;
   do {
@@ -204,8 +203,8 @@ __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int
       stage = stage + 1 == Tile::kStages ? 0 : stage + 1;
       next = next + 1 == Tile::kStages ? 0 : next + 1;
       ++step;
-      if constexpr (Tile::kThreeTerms)
-        if (step % (Tile::kPromoteDepth / Tile::kDepth) == 0 || step == stop) promote(sums, total);
+      // Tensor cores cut their sums instead of rounding them, which float32's accuracy bears a few times only.
+      if constexpr (Tile::kThreeTerms) promote(sums, total);
     }
     if constexpr (Tile::kThreeTerms)
       flush(total, add, step >= steps);
