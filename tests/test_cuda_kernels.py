@@ -65,6 +65,29 @@ def test_conv2d_and_its_gradients(strict, case, dtype):
         assert results[0].stride() == convkit.conv2d(*tensors, **case.arguments).stride()
 
 
+def depthwise_cases():
+    """Every window and stride; channels that fill vectors and blocks, and that do not; padding up to the window."""
+    sizes = [(2, 16, (9, 10)), (1, 9, (8, 13)), (1, 136, (7, 7)), (2, 3, (130, 17))]
+    for kernel in (3, 5, 7):
+        for stride in (1, 2):
+            for i, (batch, channels, size) in enumerate(sizes):
+                pads = (kernel // 2, (kernel - 1, 0, kernel // 2, kernel)[(i + stride) % 4])
+                name = f"{kernel}x{kernel}_stride_{stride}_channels_{channels}"
+                yield shapes.Conv2dCase(
+                    name, batch, channels, size, channels, (kernel,) * 2, (stride,) * 2, pads, groups=channels
+                )
+
+
+@pytest.mark.parametrize("case", depthwise_cases(), ids=str)
+@FORMATS
+def test_depthwise(strict, case, layout):
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        tensors = tensors_of(case, dtype, layout)
+        grad_output = grad_output_of(case, tensors, layout)
+        contract = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
+        contract.hold_results(results_of(strict, case, tensors, grad_output, layout, "depthwise"), "depthwise")
+
+
 @pytest.mark.parametrize("kind", ["same_sign", "offset"])
 @pytest.mark.parametrize("case", [c for c in shapes.CASES if c.name in ("vgg_last", "groups_wide")], ids=str)
 def test_sums_that_do_not_cancel(strict, case, kind):

@@ -2,6 +2,7 @@
 #include "cuda/conv2d.h"
 
 #include "common/activation.h"
+#include "cuda/conv2d_depthwise_op.h"
 
 namespace convkit::cuda {
 namespace {
@@ -38,6 +39,10 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
   const int64_t sizes[] = {s.n, s.oc, s.oh, s.ow};
   const Tensor output = empty({sizes, 4}, call.channels_last, input.scalar_type(), input);
   if (output.numel() == 0) return output;
+  if (call.algorithm == Conv2dAlgorithm::kDepthwise) {
+    conv2d_depthwise(call, input, weight, bias, output);
+    return output;
+  }
   const StreamGuard guard(input);
   if (const auto unit = gemm_unit(call.algorithm, input.scalar_type())) {
     forward_gemm_into({call.op, s, *unit, guard.stream()}, input, weight, {bias, call.relu}, output);

@@ -2,9 +2,7 @@
 #include "common/conv2d_check.h"
 #include "common/tensor_view.h"
 #include "cuda/bias.h"
-#include "cuda/conv2d_generic.h"
-#include "cuda/conv2d_select.h"
-#include "cuda/stream.h"
+#include "cuda/conv2d_depthwise_op.h"
 
 namespace convkit::cuda {
 namespace {
@@ -26,6 +24,10 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   const auto chosen = select_algorithm(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
+  if (chosen == Conv2dAlgorithm::kDepthwise) {
+    conv2d_depthwise_backward_input(kOp, s, grad_output, weight, grad_input);
+    return grad_input;
+  }
   const StreamGuard guard(weight);
   if (const auto unit = gemm_unit(chosen, dtype)) {
     backward_input_gemm_into({kOp, s, *unit, guard.stream()}, grad_output, weight, grad_input);
@@ -52,6 +54,10 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   const auto chosen = select_algorithm(kOp, {Conv2dDirection::kBackwardWeight, s, dtype}, algorithm);
   const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
   if (grad_weight.numel() == 0) return grad_weight;
+  if (chosen == Conv2dAlgorithm::kDepthwise) {
+    conv2d_depthwise_backward_weight(kOp, s, grad_output, input, grad_weight);
+    return grad_weight;
+  }
   const StreamGuard guard(input);
   if (const auto unit = gemm_unit(chosen, dtype)) {
     backward_weight_gemm_into({kOp, s, *unit, guard.stream()}, grad_output, input, grad_weight);

@@ -1,10 +1,19 @@
 #include "cuda/conv2d_select.h"
 
+#include "cuda/conv2d_depthwise.h"
 #include "cuda/conv2d_gemm_plan.h"
 #include "cuda/device.h"
 
 namespace convkit::cuda {
 namespace {
+
+std::string refuse_depthwise(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, which is not enough for Double";
+  if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
+  if (!depthwise_takes(s)) return "its window is 3x3, 5x5 or 7x7, with stride 1 or 2 and no dilation";
+  return "";
+}
 
 std::string refuse_gemm(const Conv2dProblem& problem) {
   if (problem.shape.ic == 0) return "there are no input channels to sum over";
@@ -52,7 +61,7 @@ std::string avoid_tf32(const Conv2dProblem& problem, bool may_round) {
 Conv2dCandidates conv2d_candidates(const Conv2dProblem& problem, bool may_round) {
   return {
       {Conv2dAlgorithm::kWinograd, "winograd", "it has no CUDA kernel", ""},
-      {Conv2dAlgorithm::kDepthwise, "depthwise", "it has no CUDA kernel", ""},
+      {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise(problem), ""},
       {Conv2dAlgorithm::kTf32, "tf32", refuse_tf32(problem), avoid_tf32(problem, may_round)},
       {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem), avoid_gemm(problem)},
       {Conv2dAlgorithm::k3xTf32, "3xtf32", refuse_tf32(problem), "no GPU has shown yet where it is faster"},
