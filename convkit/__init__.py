@@ -5,7 +5,7 @@ from convkit._explain import explain
 from convkit._library import get_float32_algorithm, set_float32_algorithm
 from convkit._optimize import optimize
 from convkit.info import memory_stats
-from convkit.ops._packed_weight import PackedWeight, set_packed_weight_limit
+from convkit.ops._packed_weight import PackedWeight
 from convkit.ops.conv2d import conv2d, prepack
 from convkit.ops.linear import linear
 from convkit.ops.max_pool2d import max_pool2d
@@ -26,5 +26,4 @@ __all__ = [
     "prepack",
     "relu",
     "set_float32_algorithm",
-    "set_packed_weight_limit",
 ]

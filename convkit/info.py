@@ -35,12 +35,8 @@ def memory_stats():
     """Bytes that convkit holds beside torch's tensors, as a dict.
 
     ``workspace_bytes``: scratch memory of all threads together, kept between calls and given back when a thread ends.
-    ``packed_weight_bytes``: packed weights that :func:`convkit.conv2d` keeps, see
-    :func:`convkit.set_packed_weight_limit`.
     """
-    from convkit.ops._packed_weight import cache
-
-    return {"workspace_bytes": _C.workspace_bytes(), "packed_weight_bytes": cache.bytes}
+    return {"workspace_bytes": _C.workspace_bytes()}
 
 
 def collect():

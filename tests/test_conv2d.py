@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import convkit
 from convkit.testing import shapes, tolerances
+from tests._devices import DEVICES, on
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 CASES = pytest.mark.parametrize("case", shapes.CASES, ids=str)
@@ -19,9 +20,12 @@ SMALL = [
 LARGE = shapes.Conv2dCase("large", 8, 19, (29, 31), 70, (3, 3), (1, 2), (1, 1))
 
 
-def algorithms(dtype):
-    """Those that take every case of the catalogue in this dtype."""
-    return ["auto", "direct", "generic"] if dtype == torch.float32 else ["auto", "generic"]
+def algorithms(dtype, case):
+    """Those that take a case of the catalogue in this dtype, but for those with tests of their own."""
+    if dtype == torch.float64:
+        return ["auto", "generic"]
+    splits_taps = case.stride == (1, 1) and case.groups == 1
+    return ["auto", "direct", "generic", *(["kn2row"] if splits_taps else [])]
 
 
 def tensors_of(case, dtype=torch.float32, layout="contiguous", bias=True, kind="normal", weight_layout=None):
@@ -43,10 +47,14 @@ def call(case, algorithm="auto"):
     return functools.partial(convkit.conv2d, **case.arguments, algorithm=algorithm)
 
 
-def check(case, tensors, grad_output=None, only=None):
+def check(case, tensors, grad_output=None, only=None, device="cpu"):
     """Every algorithm under the contract, with gradients and without; `auto` is held to that of what it takes."""
     contract = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
-    for algorithm in only or algorithms(tensors[0].dtype):
+    if device != "cpu":
+        for algorithm in ("auto", "generic"):
+            contract.hold(on(device, call(case, algorithm)), "generic")
+        return
+    for algorithm in only or algorithms(tensors[0].dtype, case):
         plan = convkit.explain(call(case, algorithm), *tensors).ops[0]
         held_to = "winograd" if plan.algorithm == "winograd" else "direct"
         contract.hold(call(case, algorithm), held_to)
@@ -55,11 +63,12 @@ def check(case, tensors, grad_output=None, only=None):
 
 @CASES
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_values_and_gradients(case, dtype):
+@DEVICES
+def test_values_and_gradients(case, dtype, device):
     layouts = ["contiguous", "channels_last", "sliced"] if dtype in tolerances.HALF_TYPES else list(shapes.LAYOUTS)
     for i, layout in enumerate(layouts):
         tensors = tensors_of(case, dtype, layout, bias=i % 2 == 0)
-        check(case, tensors, grad_output_of(case, tensors, layout))
+        check(case, tensors, grad_output_of(case, tensors, layout), device=device)
 
 
 @CASES
@@ -73,13 +82,15 @@ def test_without_bias_and_with_a_gradient_of_another_layout(case, layout):
 
 @CASES
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_output_has_torchs_strides(case, dtype):
+@DEVICES
+def test_output_has_torchs_strides(case, dtype, device):
     torch.set_num_threads(1)
     for layout in shapes.LAYOUTS:
         for weight_layout in ("contiguous", "channels_last", "transposed"):
             tensors = tensors_of(case, dtype, layout, weight_layout=weight_layout)
             expected = F.conv2d(*tensors, **case.arguments)
-            for algorithm in algorithms(dtype):
+            tensors = [t.to(device) for t in tensors]
+            for algorithm in algorithms(dtype, case) if device == "cpu" else ["auto", "generic"]:
                 actual = convkit.conv2d(*tensors, **case.arguments, algorithm=algorithm)
                 assert actual.stride() == expected.stride(), f"{layout} input, {weight_layout} weight, {algorithm}"
 
@@ -88,7 +99,7 @@ def test_output_has_torchs_strides(case, dtype):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_gradients_have_the_strides_of_their_tensors(case, layout):
     tensors = tensors_of(case, layout=layout)
-    for algorithm in algorithms(torch.float32):
+    for algorithm in algorithms(torch.float32, case):
         grad_output = grad_output_of(case, tensors, layout)
         results = tolerances.in_own_dtype(call(case, algorithm), tensors, grad_output)
         _, grad_input, grad_weight, grad_bias = results
@@ -117,7 +128,7 @@ def test_the_same_channel_over_and_over():
     input = shapes.random((2, 1, 7, 7), seed=7).expand(2, 64, 7, 7)
     weight = shapes.random((64, 1, 3, 3), seed=8).expand(64, 64, 3, 3)
     contract = tolerances.Contract(functools.partial(F.conv2d, padding=1), [input, weight])
-    for algorithm in algorithms(torch.float32):
+    for algorithm in ("auto", "direct", "kn2row", "generic"):
         output = convkit.conv2d(input, weight, padding=1, algorithm=algorithm)
         tolerances.assert_not_worse_than_torch(output, contract.torchs[0], contract.expected[0][0])
 

@@ -89,9 +89,8 @@ def test_denormals_are_kept():
         assert torch.equal(convkit.conv2d(tiny, one, algorithm=algorithm), tiny)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
-def test_an_algorithm_that_cannot_serve_says_why(dtype):
-    input, weight = torch.ones(1, 3, 5, 5, dtype=dtype), torch.ones(4, 3, 3, 3, dtype=dtype)
+def test_an_algorithm_that_cannot_serve_says_why():
+    input, weight = torch.ones(1, 3, 5, 5).double(), torch.ones(4, 3, 3, 3).double()
     with pytest.raises(RuntimeError, match=r"conv2d: algorithm='direct' cannot be used: .*float32"):
         convkit.conv2d(input, weight, algorithm="direct")
 

@@ -1,7 +1,6 @@
-"""Packed weights: prepack, and those that conv2d keeps by itself."""
+"""Packed weights: prepack; and conv2d, which keeps none, sees every change of a weight."""
 
 import copy
-import gc
 import pickle
 import threading
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 import convkit
-from convkit.ops._packed_weight import FEW_PIXELS, LEAST_BYTES, cache
 from convkit.testing.shapes import random
 
 # input size, weight size, stride, padding, dilation, groups
@@ -25,31 +23,11 @@ CALLS = {
 EPILOGUES = [{}, {"activation": "relu"}, {"activation": "relu", "max_pool": 2}, {"max_pool": (3, 2, 1)}]
 
 
-@pytest.fixture(autouse=True)
-def empty_cache():
-    gc.collect()
-    convkit.set_packed_weight_limit(0)
-    convkit.set_packed_weight_limit(1 << 30)
-
-
 def operands(name, memory_format=torch.contiguous_format):
     input_size, weight_size, *geometry = CALLS[name]
     input = random(input_size).contiguous(memory_format=memory_format)
     weight = random(weight_size, seed=1).contiguous(memory_format=memory_format)
     return input, weight, random(weight_size[:1], seed=2), geometry
-
-
-def fresh(input, weight, bias, *geometry, **options):
-    """What a call gives that keeps nothing."""
-    convkit.set_packed_weight_limit(0)
-    try:
-        return convkit.conv2d(input, weight, bias, *geometry, **options)
-    finally:
-        convkit.set_packed_weight_limit(1 << 30)
-
-
-def kept():
-    return convkit.memory_stats()["packed_weight_bytes"]
 
 
 @pytest.mark.parametrize("epilogue", EPILOGUES, ids=str)
@@ -58,7 +36,7 @@ def kept():
 def test_prepack_gives_the_same_bits(name, memory_format, epilogue):
     input, weight, bias, geometry = operands(name, memory_format)
     packed = convkit.prepack(weight, bias, *geometry, input_size=input.shape[2:])
-    expected = fresh(input, weight, bias, *geometry, **epilogue)
+    expected = convkit.conv2d(input, weight, bias, *geometry, **epilogue)
     output = convkit.conv2d(input, packed, None, *geometry, **epilogue)
     assert torch.equal(output, expected)
     assert output.stride() == expected.stride()
@@ -75,7 +53,7 @@ def test_prepack_decides_the_algorithm(algorithm):
     packed = convkit.prepack(weight, bias, *geometry, algorithm=algorithm)
     assert packed.algorithm == algorithm
     assert (packed.packed is None) == (algorithm == "generic")
-    expected = fresh(input, weight, bias, *geometry, algorithm=algorithm)
+    expected = convkit.conv2d(input, weight, bias, *geometry, algorithm=algorithm)
     assert torch.equal(convkit.conv2d(input, packed, None, *geometry), expected)
     assert torch.equal(convkit.conv2d(input, packed, bias, *geometry, algorithm=algorithm), expected)
 
@@ -85,7 +63,7 @@ def test_prepack_of_other_dtypes(dtype):
     input, weight, bias, geometry = operands("winograd")
     packed = convkit.prepack(weight, bias, *geometry, dtype=dtype)
     assert packed.weight.dtype == dtype
-    expected = fresh(input.to(dtype), weight.to(dtype), bias.to(dtype), *geometry)
+    expected = convkit.conv2d(input.to(dtype), weight.to(dtype), bias.to(dtype), *geometry)
     assert torch.equal(convkit.conv2d(input.to(dtype), packed, None, *geometry), expected)
 
 
@@ -147,31 +125,6 @@ def test_the_op_refuses_bytes_that_were_made_for_something_else():
         op(input.requires_grad_(), weight, None, good, *geometry, "none", [], "winograd")
 
 
-@pytest.mark.parametrize("name", ["winograd", "small map", "pointwise"])
-def test_a_weight_that_is_used_again_is_kept(name):
-    input, weight, bias, geometry = operands(name)
-    expected = fresh(input, weight, bias, *geometry)
-    for _ in range(4):
-        assert torch.equal(convkit.conv2d(input, weight, bias, *geometry), expected)
-    bytes = kept()
-    assert bytes >= weight.numel() * 4
-    assert [op.op for op in convkit.explain(convkit.conv2d, input, weight, bias, *geometry).ops] == ["conv2d_packed"]
-    convkit.conv2d(input.clone(), weight, None, *geometry, activation="relu")
-    assert kept() == bytes
-    del weight
-    gc.collect()
-    assert kept() == 0
-
-
-def test_small_weights_and_many_pixels_are_not_kept():
-    small = random((16, LEAST_BYTES // 4 // 9 // 16, 3, 3))
-    images = random((1, 64, 17, FEW_PIXELS // 16)), random((1, small.shape[1], 9, 9))
-    for _ in range(3):
-        convkit.conv2d(images[0], random((64, 64, 3, 3)), padding=1)
-        convkit.conv2d(images[1], small, padding=1)
-    assert kept() == 0
-
-
 CHANGES = {
     "in place": lambda weight: weight.mul_(-1),
     "data in place": lambda weight: weight.data.mul_(-1),
@@ -186,14 +139,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_weight_is_packed_again(change):
+def test_a_changed_weight_is_seen(change):
     input, weight, bias, geometry = operands("winograd")
     weight = torch.nn.Parameter(weight)
     with torch.no_grad():
         for _ in range(3):
             convkit.conv2d(input, weight, bias, *geometry)
             CHANGES[change](weight)
-            expected = fresh(input, weight.clone(memory_format=torch.preserve_format), bias, *geometry)
+            expected = convkit.conv2d(input, weight.clone(memory_format=torch.preserve_format), bias, *geometry)
             assert torch.equal(convkit.conv2d(input, weight, bias, *geometry), expected)
 
 
@@ -206,7 +159,7 @@ def test_fused_optimizer_steps_between_calls(optimizer):
         with torch.no_grad():
             for _ in range(3):
                 output = module(input)
-            assert torch.equal(output, fresh(input, module.weight.clone(), module.bias, padding=1))
+            assert torch.equal(output, convkit.conv2d(input, module.weight.clone(), module.bias, padding=1))
         module(input).square().mean().backward()
         step.step()
 
@@ -224,77 +177,26 @@ def test_load_state_dict(assign):
             assert torch.equal(one(input), expected)
 
 
-def test_fresh_weights_leave_nothing_behind():
-    input, weight, bias, geometry = operands("winograd")
-    for i in range(1000):
-        changed = weight + i
-        convkit.conv2d(input[:1, :, :3, :3], changed, bias, *geometry)
-        if i % 50 == 0:
-            convkit.conv2d(input[:1, :, :3, :3], changed, bias, *geometry)
-    del changed
-    gc.collect()
-    assert kept() == 0
-    assert not cache._entries
-
-
 def test_inference_tensors():
     input, weight, bias, geometry = operands("winograd")
-    expected = fresh(input, weight, bias, *geometry)
+    expected = convkit.conv2d(input, weight, bias, *geometry)
     with torch.inference_mode():
         weight = weight.clone()
-        for _ in range(3):
-            assert torch.equal(convkit.conv2d(input, weight, bias, *geometry), expected)
-        assert kept() > 0
+        assert torch.equal(convkit.conv2d(input, weight, bias, *geometry), expected)
         output = convkit.conv2d(input, weight.neg_(), None, *geometry)
-        assert torch.equal(output, fresh(input, weight, None, *geometry))
+        assert torch.equal(output, convkit.conv2d(input, weight, None, *geometry))
 
 
-def test_a_recorded_call_keeps_nothing():
-    input, weight, bias, geometry = operands("winograd")
-    weight.requires_grad_()
-    for _ in range(3):
-        convkit.conv2d(input, weight, bias, *geometry)
-    assert kept() == 0
-
-
-def test_the_limit_evicts_the_least_recently_used():
-    input, weight, bias, geometry = operands("winograd")
-    weights = [weight + i for i in range(3)]
-    convkit.conv2d(input, weights[0], bias, *geometry)
-    convkit.conv2d(input, weights[0], bias, *geometry)
-    one = kept()
-    convkit.set_packed_weight_limit(2 * one)
-    expected = [convkit.conv2d(input, w.clone(), bias, *geometry) for w in weights]
-    for _ in range(3):
-        for w, e in zip(weights, expected, strict=True):
-            assert torch.equal(convkit.conv2d(input, w, bias, *geometry), e)
-            assert kept() <= 2 * one
-    convkit.set_packed_weight_limit(one - 1)
-    assert kept() == 0
-    convkit.conv2d(input, weights[0], bias, *geometry)
-    assert kept() == 0
-
-
-@pytest.mark.parametrize(("limit", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)])
-def test_bad_limits(limit, error):
-    with pytest.raises(error, match="set_packed_weight_limit: limit must"):
-        convkit.set_packed_weight_limit(limit)
-
-
-def test_threads_that_share_weights():
-    input, weight, bias, geometry = operands("winograd")
-    weights = [weight * (i + 1) for i in range(4)]
-    expected = [fresh(input, w, bias, *geometry) for w in weights]
-    limit = weight.numel() * 12
-    convkit.set_packed_weight_limit(limit)
+def test_threads_that_share_a_packed_weight():
+    input, weight, bias, geometry = operands("pointwise")
+    weights = [convkit.prepack(weight * (i + 1), bias, *geometry) for i in range(4)]
+    expected = [convkit.conv2d(input, weight * (i + 1), bias, *geometry) for i in range(4)]
     wrong = []
 
     def work(start):
         for i in range(start, start + 60):
             if not torch.equal(convkit.conv2d(input, weights[i % 4], bias, *geometry), expected[i % 4]):
                 wrong.append(i)
-            if i % 20 == 0:
-                convkit.set_packed_weight_limit(limit + i)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:
@@ -302,4 +204,3 @@ def test_threads_that_share_weights():
     for thread in threads:
         thread.join()
     assert not wrong
-    assert cache.bytes == sum(e.packed.numel() for e in cache._entries.values() if e.packed is not None)

@@ -29,6 +29,8 @@ def dtype_name(dtype):
 
 def pair(op, name, value):
     """An int or a sequence of one or two ints -> [height, width]."""
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return [value, value]
     values = list(value) if isinstance(value, (tuple, list)) else [value]
     for v in values:
         if isinstance(v, float) or not isinstance(v, (int, torch.SymInt)):

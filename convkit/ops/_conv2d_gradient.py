@@ -31,7 +31,9 @@ class Geometry:
 
     def grad_weight(self, grad_output, input):
         size, channels_last = self.weight_size, self.weight_channels_last
-        return conv2d_backward_weight(grad_output, input, size, channels_last, *self.arguments, self.algorithm)
+        # kn2row serves few output channels, and a gradient of the weight has none.
+        algorithm = "direct" if self.algorithm == "kn2row" else self.algorithm
+        return conv2d_backward_weight(grad_output, input, size, channels_last, *self.arguments, algorithm)
 
     def grads(self, needs, grad_output, input, weight):
         """(grad_input, grad_weight, grad_bias), each where it is needed."""

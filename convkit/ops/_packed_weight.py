@@ -1,14 +1,10 @@
-"""Packed weights: what conv2d makes of a weight in each call, kept from call to call. csrc/cpu/conv2d_packed.cpp.
+"""Packed weights: what conv2d makes of a weight in each call, made once on request. csrc/cpu/conv2d_packed.cpp.
 
-A call without gradient that spends much of its time on packing keeps the packed weight, and takes it again if a
-checksum over all of the weight says that nothing has changed: no version counter, address or object tells, since fused
-optimizers, writes through ``.data`` and swaps of it change a weight unseen. `prepack` keeps one without checking.
+conv2d keeps nothing by itself: no version counter, address or object tells that a weight has not changed, since fused
+optimizers, writes through ``.data`` and swaps of it change one unseen, and a checksum takes longer than packing again.
 """
 
 import functools
-import threading
-import weakref
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import torch
@@ -21,9 +17,9 @@ from convkit.ops._conv2d_fake import check_activation, check_algorithm, fake_out
 from convkit.ops._conv2d_shape import output_size
 from convkit.ops._torch_internals import autocast_active, transforms_active
 
-# Packing costs as much as computing some hundred pixels: with 7x7 pixels and 512 channels a 3x3 call takes 4.0 ms with
-# a packed weight and 6.4 without (4x4: 2.4 and 4.9), from 28x28 on the same, since a packed weight is larger to read.
-FEW_PIXELS = 256
+# A frozen weight is packed for images of few pixels: with 4x4 and 512 channels a 3x3 call takes 0.53 ms with a packed
+# weight and 0.66 without, with 7x7 1.10 and 1.05 (one thread of an AMD Zen 5).
+FEW_PIXELS = 64
 # A smaller weight is packed in less time than it takes to look for it.
 LEAST_BYTES = 1 << 16
 
@@ -65,69 +61,6 @@ def _pack(weight, shape, algorithm):
     return packed
 
 
-def _checksum(weight):
-    return _C.checksum(weight.data_ptr(), weight.numel() * 4), weight.shape, weight.stride()
-
-
-@dataclass
-class _Entry:
-    weight: weakref.ref
-    checksum: object = None
-    packed: torch.Tensor | None = None  # None until a weight is seen again
-
-
-class PackedWeightCache:
-    """Packed weights by weight and algorithm, the least recently used first; an entry dies with its weight."""
-
-    def __init__(self, limit):
-        self.limit, self.bytes = limit, 0
-        self._entries, self._lock = OrderedDict(), threading.RLock()
-
-    def _drop(self, key):
-        with self._lock:
-            entry = self._entries.pop(key, None)
-            if entry is not None and entry.packed is not None:
-                self.bytes -= entry.packed.numel()
-
-    def _shrink(self, limit):
-        while self.bytes > limit:
-            self._drop(next(iter(self._entries)))
-
-    def set_limit(self, limit):
-        with self._lock:
-            self.limit = limit
-            self._shrink(limit)
-
-    def find(self, weight, shape, algorithm):
-        """The packed weight, or None the first time that a weight is seen and if it does not fit."""
-        if not self.limit:
-            return None
-        key = (id(weight), algorithm, shape[-1])
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None or entry.weight() is not weight:
-                self._drop(key)
-                self._entries[key] = _Entry(weakref.ref(weight, lambda _: self._drop(key)))
-                return None
-            self._entries.move_to_end(key)
-            limit = self.limit
-        if _C.packed_weight_bytes(shape, algorithm) > limit:
-            return None
-        checksum = _checksum(weight)  # before packing: a weight that changes meanwhile is packed again next time
-        if entry.checksum == checksum:
-            return entry.packed
-        packed = _pack(weight, shape, algorithm)
-        with self._lock:
-            if self._entries.get(key) is entry:
-                self.bytes += packed.numel() - (0 if entry.packed is None else entry.packed.numel())
-                entry.packed, entry.checksum = packed, checksum
-                self._shrink(self.limit)
-        return packed
-
-
-cache = PackedWeightCache(limit=1 << 30)
-
-
 @dataclass
 class FrozenWeight:
     """A weight that is taken not to change, and what was packed of it; stands for the weight in calls of conv2d."""
@@ -135,25 +68,10 @@ class FrozenWeight:
     weight: torch.Tensor
     packed: dict = field(default_factory=dict)
 
-    def find(self, weight, shape, algorithm):
+    def packed_for(self, shape, algorithm):
         if algorithm not in self.packed:
-            self.packed[algorithm] = _pack(weight, shape, algorithm)
+            self.packed[algorithm] = _pack(self.weight, shape, algorithm)
         return self.packed[algorithm]
-
-
-def set_packed_weight_limit(limit):
-    """Bound the packed weights that calls of :func:`convkit.conv2d` keep by themselves, in bytes; initially 1 GiB.
-
-    0 keeps none. What :func:`convkit.prepack` returns belongs to its caller and does not count.
-
-    Raises:
-        TypeError, ValueError: not an int, or negative.
-    """
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"set_packed_weight_limit: limit must be an int, but got {limit!r}")
-    if limit < 0:
-        raise ValueError(f"set_packed_weight_limit: limit must not be negative, but got {limit}")
-    cache.set_limit(limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +123,9 @@ def prepack_arguments(weight, bias, stride, padding, dilation, groups, input_siz
     return PackedWeight(weight, bias, stride, padding, dilation, groups, algorithm, _C.isa(), packed)
 
 
-def find(store, input, weight, bias, stride, padding, dilation, groups, algorithm):
-    """(packed weight that ``store`` keeps for a call, algorithm); the first is None where that does not pay."""
+def find(frozen, input, bias, stride, padding, dilation, groups, algorithm):
+    """(what is packed of a frozen weight for a call, algorithm); the first is None where that does not pay."""
+    weight = frozen.weight
     if (
         not serves(input, weight, bias)
         or weight.numel() * 4 < LEAST_BYTES
@@ -217,7 +136,7 @@ def find(store, input, weight, bias, stride, padding, dilation, groups, algorith
     geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
     shape = _shape(tuple(input.shape), tuple(weight.shape), *geometry)
     chosen = _algorithm(shape, algorithm, _C.get_float32_algorithm())
-    return (None, algorithm) if chosen is None else (store.find(weight, shape, chosen), chosen)
+    return (None, algorithm) if chosen is None else (frozen.packed_for(shape, chosen), chosen)
 
 
 def serves(input, weight, bias):

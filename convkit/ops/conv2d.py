@@ -10,7 +10,7 @@ from convkit.ops._conv2d_gradient import conv2d_forward
 from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
 from convkit.ops._conv2d_shape import output_size
 from convkit.ops._float32_precision import follow_torch
-from convkit.ops._packed_weight import FrozenWeight, PackedWeight, cache, conv2d_packed, find, prepack_arguments
+from convkit.ops._packed_weight import FrozenWeight, PackedWeight, conv2d_packed, find, prepack_arguments
 from convkit.ops._torch_internals import transforms_active
 from convkit.ops.max_pool2d import max_pool2d
 
@@ -112,10 +112,11 @@ def conv2d(
         groups: divides both numbers of channels.
         activation: None or "relu".
         max_pool: None, a kernel size, or (kernel_size, stride, padding), each an int or a (height, width) pair.
-        algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise", "direct" (all
-            float32) or "generic" (any dtype). See :func:`convkit.explain` and :func:`convkit.set_float32_algorithm`.
-            On CUDA "direct" takes 16-bit types too; float32 can also be "tf32", which "auto" takes where
-            ``torch.backends.cudnn.conv.fp32_precision`` is "tf32", torch's default, and "3xtf32", as exact as "direct".
+        algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise", "kn2row" (stride 1),
+            "direct" (none of them float64) or "generic". See :func:`convkit.explain` and
+            :func:`convkit.set_float32_algorithm`.
+            On CUDA, float32 can also be "tf32", which "auto" takes where ``torch.backends.cudnn.conv.fp32_precision`` is
+            "tf32", torch's default, and "3xtf32", which is as exact as "direct".
 
     Returns:
         [n, out_channels, oh, ow], pooled if asked; channels_last if the input or the weight is, else contiguous.
@@ -137,12 +138,13 @@ def conv2d(
     pool = None if max_pool is None else _max_pool(max_pool)
     images = input if input.dim() == 4 else input.unsqueeze(0)
     operands, geometry = (images, weight, bias), (stride, padding, dilation, groups)
-    if prepacked is None:
-        packed, algorithm = find(frozen or cache, *operands, *geometry, algorithm)
-        algorithm = follow_torch(algorithm, images)
-    else:
+    packed = None
+    if frozen is not None:
+        packed, algorithm = find(frozen, images, bias, *geometry, algorithm)
+    elif prepacked is not None:
         prepacked.check(*geometry, algorithm)
         packed, algorithm = prepacked.bytes_for(*operands), prepacked.algorithm
+    algorithm = follow_torch(algorithm, images)
     arguments = (*geometry, activation or "none")
     if packed is not None:
         output = conv2d_packed(*operands, packed, *arguments, [*pool[0], *pool[1], *pool[2]] if pool else [], algorithm)
@@ -167,9 +169,7 @@ def prepack(
 ):
     """Do once what :func:`convkit.conv2d` does with a weight in every call, for calls without gradient of the weight.
 
-    Later changes of ``weight`` need not be seen: pack again after them. :func:`convkit.conv2d` keeps packed weights by
-    itself where that pays and checks them against the weight in each call; ``prepack`` saves the check, and packs
-    always: four times the bytes of the weight for Winograd.
+    Later changes of ``weight`` need not be seen: pack again after them. It pays for images of few pixels.
 
     Args:
         weight, bias, stride, padding, dilation, groups: those of the calls; see :func:`convkit.conv2d`. A bias given

@@ -96,4 +96,15 @@ Tensor with_strides_of(const Tensor& tensor, const Tensor& like) {
   return copy;
 }
 
+Tensor to_dtype(const Tensor& tensor, ScalarType dtype) {
+  Tensor copy = is_dense(tensor) ? empty_strided(tensor.sizes(), tensor.strides(), dtype, tensor)
+                                 : empty(tensor.sizes(), suggests_channels_last(tensor), dtype, tensor);
+  torch::stable::copy_(copy, tensor);
+  return copy;
+}
+
+Tensor widen(const Tensor& tensor) {
+  return is_16_bit(tensor.scalar_type()) ? to_dtype(tensor, ScalarType::Float) : tensor;
+}
+
 }  // namespace convkit

@@ -39,6 +39,12 @@ Tensor empty_strided(IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides,
 // strides are those of `like` and dense, else a copy with the strides of `like`.
 Tensor with_strides_of(const Tensor& tensor, const Tensor& like);
 
+// A 16-bit tensor in float32, in its memory format; any other as it is.
+Tensor widen(const Tensor& tensor);
+// The same values in another dtype, rounded once.
+Tensor to_dtype(const Tensor& tensor, ScalarType dtype);
+inline bool is_16_bit(ScalarType dtype) { return dtype == ScalarType::BFloat16 || dtype == ScalarType::Half; }
+
 // Calls f(T{}) with the C++ type of a floating dtype; throws for any other.
 template <typename F>
 void dispatch_floating(const char* op, ScalarType dtype, const F& f) {

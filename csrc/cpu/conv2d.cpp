@@ -5,6 +5,7 @@
 #include "common/tensor_view.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/parallel.h"
 
@@ -58,6 +59,8 @@ void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tenso
     conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
   else if (call.algorithm == Conv2dAlgorithm::kDepthwise)
     conv2d_depthwise(call.shape, x, w, epilogue.bias, call.relu, output);
+  else if (call.algorithm == Conv2dAlgorithm::kKn2row)
+    conv2d_kn2row(call.shape, x, w, epilogue.bias, call.relu, output);
   else
     conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue, call.packed_weight);
 }
@@ -65,6 +68,10 @@ void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tenso
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
                   const std::optional<Tensor>& bias) {
   const Conv2dShape& s = call.shape;
+  if (is_16_bit(input.scalar_type()) && call.algorithm != Conv2dAlgorithm::kGeneric) {
+    const std::optional<Tensor> wide_bias = bias ? std::optional(widen(*bias)) : std::nullopt;
+    return to_dtype(run_conv2d(call, widen(input), widen(weight), wide_bias), input.scalar_type());
+  }
   const int64_t sizes[] = {s.n, s.oc, s.oh, s.ow};
   const Tensor output = empty({sizes, 4}, call.channels_last, input.scalar_type(), input);
   if (output.numel() == 0) return output;

@@ -3,6 +3,7 @@
 #include "common/tensor_view.h"
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_select.h"
 #include "cpu/conv2d_tasks.h"
 #include "cpu/conv2d_winograd.h"
@@ -27,9 +28,14 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
+  if (chosen != Conv2dAlgorithm::kGeneric && is_16_bit(dtype))
+    return to_dtype(conv2d_backward_input(widen(grad_output), widen(weight), input_size, channels_last, stride, padding,
+                                          dilation, groups, algorithm),
+                    dtype);
   if (chosen != Conv2dAlgorithm::kGeneric) {
     const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_input
                           : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_input
+                          : chosen == Conv2dAlgorithm::kKn2row    ? conv2d_kn2row_backward_input
                                                                   : conv2d_direct_backward_input;
     backward(s, const_view<float>(grad_output), const_view<float>(weight), view<float>(grad_input));
     return grad_input;
@@ -55,6 +61,10 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardWeight, s, dtype}, algorithm);
   const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
   if (grad_weight.numel() == 0) return grad_weight;
+  if (chosen != Conv2dAlgorithm::kGeneric && is_16_bit(dtype))
+    return to_dtype(conv2d_backward_weight(widen(grad_output), widen(input), weight_size, channels_last, stride,
+                                           padding, dilation, groups, algorithm),
+                    dtype);
   if (chosen != Conv2dAlgorithm::kGeneric) {
     const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_weight
                           : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_weight

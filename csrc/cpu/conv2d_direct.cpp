@@ -7,6 +7,32 @@
 #include "cpu/isa.h"
 
 namespace convkit {
+namespace {
+
+constexpr int64_t kSharedBytes = int64_t{16} << 20;  // of packed weights
+
+// A 1-wide window reads every stride-th pixel only: drops the others from the view.
+void drop_skipped_pixels(Conv2dShape& s, View4d<const float>& input) {
+  if (s.kh == 1 && s.pad_top == 0) {
+    input.h *= s.stride_h;
+    s.ih = ceil_div(s.ih, s.stride_h), s.stride_h = 1;
+  }
+  if (s.kw == 1 && s.pad_left == 0) {
+    input.w *= s.stride_w;
+    s.iw = ceil_div(s.iw, s.stride_w), s.stride_w = 1;
+  }
+}
+
+// The pixels of a 1x1 convolution know no rows: an image is one row of them, which register tiles cut into equal parts.
+template <typename T>
+void join_rows(Conv2dShape& s, const View4d<const float>& input, const View4d<T>& output) {
+  const bool pointwise = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 &&
+                         s.pad_left == 0 && s.ih == s.oh && s.iw == s.ow;
+  if (pointwise && input.h == s.iw * input.w && output.h == s.ow * output.w) s.iw = s.ow = s.oh * s.ow, s.ih = s.oh = 1;
+}
+
+}  // namespace
+
 void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
                    int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue,
                    const float* packed_weight) {
@@ -20,24 +46,20 @@ void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, c
                     .output = output,
                     .relu = epilogue.relu,
                     .pool = epilogue.pool};
-  // A 1-wide window reads every stride-th pixel only: drop the others from the view.
-  if (shape.kh == 1 && shape.pad_top == 0) {
-    conv.input.h *= shape.stride_h;
-    conv.shape.ih = ceil_div(shape.ih, shape.stride_h), conv.shape.stride_h = 1;
-  }
-  if (shape.kw == 1 && shape.pad_left == 0) {
-    conv.input.w *= shape.stride_w;
-    conv.shape.iw = ceil_div(shape.iw, shape.stride_w), conv.shape.stride_w = 1;
-  }
-  // The pixels of a 1x1 convolution know no rows: an image is one row of them, which register tiles cut into equal
-  // parts.
+  drop_skipped_pixels(conv.shape, conv.input);
+  if (!epilogue.pool) join_rows(conv.shape, conv.input, output);
   Conv2dShape& s = conv.shape;
-  const bool pointwise = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 &&
-                         s.pad_left == 0 && s.ih == s.oh && s.iw == s.ow;
-  if (pointwise && !epilogue.pool && conv.input.h == s.iw * conv.input.w && output.h == s.ow * output.w)
-    s.iw = s.ow = s.oh * s.ow, s.ih = s.oh = 1;
   const Conv2dSums sums = epilogue.pool ? Conv2dSums::kScratch : conv2d_sums(conv.shape, output);
   conv.blocking = conv2d_blocking(conv.shape, kernel, sums, epilogue.pool ? &epilogue.pool->shape : nullptr);
+  // Weights that several tasks need are packed once for all of them, if they fit in cache.
+  const int64_t users = s.n * conv.blocking.row_bands * conv.blocking.col_bands;
+  const int64_t packed_bytes = conv.weight_blocks() * conv.block_floats() * 4;
+  if (!packed_weight && sums != Conv2dSums::kPlanes && users > 1 && packed_bytes <= kSharedBytes) {
+    float* const packed = static_cast<float*>(shared_workspace(packed_bytes));
+    CONVKIT_CHECK(packed, "conv2d: no memory for ", packed_bytes, " bytes of workspace");
+    pack_blocks(conv, kernel.pack_weight, packed);
+    conv.packed_weight = packed;
+  }
   run_tasks(conv, kernel.forward);
 }
 
@@ -60,10 +82,15 @@ void conv2d_direct_backward_input(const Conv2dShape& s, const View4d<const float
 void conv2d_direct_backward_weight(const Conv2dShape& shape, const View4d<const float>& input,
                                    const View4d<const float>& grad_output, const View4d<float>& grad_weight) {
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
-  const int64_t numel = shape.oc * shape.group_ic() * shape.kh * shape.kw;
-  run_split_tasks(Conv2dBackwardWeight{shape, conv2d_backward_weight_blocking(shape, kernel), input, grad_output,
-                                       grad_weight, numel},
-                  kernel.backward_weight);
+  Conv2dBackwardWeight conv{.shape = shape,
+                            .input = input,
+                            .grad_output = grad_output,
+                            .grad_weight = grad_weight,
+                            .split_stride = shape.oc * shape.group_ic() * shape.kh * shape.kw};
+  drop_skipped_pixels(conv.shape, conv.input);
+  join_rows(conv.shape, conv.input, grad_output);
+  conv.blocking = conv2d_backward_weight_blocking(conv.shape, kernel);
+  run_split_tasks(conv, kernel.backward_weight);
 }
 
 }  // namespace convkit

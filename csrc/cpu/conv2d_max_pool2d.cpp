@@ -68,7 +68,7 @@ std::tuple<Tensor, Tensor> run_conv2d_max_pool2d(const Conv2dCall& call, const T
                                   : empty({&none, 1}, false, ScalarType::Byte, input);
   const Tensor* wanted = return_taps ? &taps : nullptr;
   if (output.numel() == 0) return {output, taps};
-  if (can_pool(call, pool)) {
+  if (input.scalar_type() == ScalarType::Float && can_pool(call, pool)) {
     const Conv2dPool fused{pool, view<float>(output), wanted ? data<uint8_t>(taps) : nullptr, call.relu};
     run_conv2d_float32(call, input, weight, bias, {}, &fused);
   } else {

@@ -1,6 +1,5 @@
 #include "cpu/conv2d_packed.h"
 
-#include <bit>
 #include <cstring>
 
 #include "common/tensor_view.h"
@@ -67,33 +66,6 @@ Tensor conv2d_packed(const Tensor& input, const Tensor& weight, const std::optio
       run_conv2d_max_pool2d(call, input, weight, bias, {at, at + 2}, {at + 2, at + 4}, {at + 4, at + 6}, false));
 }
 
-// Xor, rotation and multiplication, in eight chains side by side: as fast as memory is read.
-uint64_t mix(uint64_t hash, uint64_t word) { return std::rotl(hash ^ word, 29) * 0x9E3779B97F4A7C15; }
-
-struct Chains {
-  static constexpr int kNumber = 8;
-  static constexpr int64_t kBytes = kNumber * 8;
-  uint64_t hash[kNumber] = {1, 2, 3, 4, 5, 6, 7, 8};
-
-  void add(const uint8_t* bytes) {
-    uint64_t words[kNumber];
-    std::memcpy(words, bytes, kBytes);
-#pragma GCC unroll 8
-    for (int i = 0; i < kNumber; ++i) hash[i] = mix(hash[i], words[i]);
-  }
-};
-
-uint64_t checksum_part(const uint8_t* bytes, int64_t size) {
-  Chains chains;
-  for (; size >= Chains::kBytes; bytes += Chains::kBytes, size -= Chains::kBytes) chains.add(bytes);
-  uint8_t rest[Chains::kBytes] = {};
-  std::memcpy(rest, bytes, size);
-  chains.add(rest);
-  uint64_t hash = 0;
-  for (const uint64_t chain : chains.hash) hash = mix(hash, chain);
-  return hash;
-}
-
 }  // namespace
 
 int64_t packed_weight_bytes(const Conv2dShape& s, const std::string& algorithm) {
@@ -113,16 +85,6 @@ void pack_weight(const Conv2dShape& s, const std::string& algorithm, const View4
     std::memcpy(packed, &header, kHeaderBytes);
     pack_blocks(packing, kernel.pack_weight, reinterpret_cast<float*>(packed + kHeaderBytes));
   });
-}
-
-uint64_t checksum(const uint8_t* bytes, int64_t size) {
-  constexpr int64_t kPart = 1 << 18;
-  std::vector<uint64_t> parts(ceil_div(size, kPart));
-  parallel_tasks(parts.size(), static_cast<double>(size) / 8,
-                 [&](int64_t i) { parts[i] = checksum_part(bytes + i * kPart, min(kPart, size - i * kPart)); });
-  uint64_t hash = size;
-  for (const uint64_t part : parts) hash = mix(hash, part);
-  return hash;
 }
 
 }  // namespace convkit

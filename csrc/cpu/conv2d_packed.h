@@ -15,7 +15,4 @@ int64_t packed_weight_bytes(const Conv2dShape& shape, const std::string& algorit
 void pack_weight(const Conv2dShape& shape, const std::string& algorithm, const View4d<const float>& weight,
                  uint8_t* packed);
 
-// 64 bits of all bytes: the same bytes agree, others hardly ever.
-uint64_t checksum(const uint8_t* bytes, int64_t size);
-
 }  // namespace convkit

@@ -1,5 +1,6 @@
 #include "cpu/conv2d_phases.h"
 
+#include <cstring>
 #include <numeric>
 
 #include "common/conv2d_phase.h"
@@ -8,11 +9,12 @@
 namespace convkit {
 namespace {
 
-void fill_zero(const View4d<float>& y, const Conv2dShape& s, int64_t h0, int64_t w0) {
-  parallel_tasks(s.n * s.ic, static_cast<double>(s.n) * s.ic * s.ih * s.iw, [&](int64_t i) {
-    float* plane = y.data + i / s.ic * y.n + i % s.ic * y.c;
-    for (int64_t h = h0; h < s.ih; h += s.stride_h)
-      for (int64_t w = w0; w < s.iw; w += s.stride_w) plane[h * y.h + w * y.w] = 0.0f;
+// The whole gradient, which is dense: a few bytes more than the phases without taps, but without gaps.
+void fill_zero(const View4d<float>& grad_input, const Conv2dShape& s) {
+  constexpr int64_t kBlock = 1 << 16;
+  const int64_t numel = s.n * s.ic * s.ih * s.iw;
+  parallel_tasks(ceil_div(numel, kBlock), static_cast<double>(numel), [&](int64_t i) {
+    std::memset(grad_input.data + i * kBlock, 0, min(kBlock, numel - i * kBlock) * sizeof(float));
   });
 }
 
@@ -41,14 +43,18 @@ Conv2dShape largest_phase(const Conv2dShape& s) {
 
 void for_each_phase(const Conv2dShape& s, const View4d<const float>& weight, const View4d<float>& grad_input,
                     const PhaseBody& body) {
-  for (int64_t h0 = 0; h0 < min(s.stride_h, s.ih); ++h0) {
-    const Phase h = make_phase(h0, s.stride_h, s.pad_top, s.dilation_h, s.kh, s.ih);
-    for (int64_t w0 = 0; w0 < min(s.stride_w, s.iw); ++w0) {
-      const Phase w = make_phase(w0, s.stride_w, s.pad_left, s.dilation_w, s.kw, s.iw);
-      if (h.taps == 0 || w.taps == 0) {
-        fill_zero(grad_input, s, h0, w0);
-        continue;
-      }
+  const auto phase_h = [&](int64_t h0) { return make_phase(h0, s.stride_h, s.pad_top, s.dilation_h, s.kh, s.ih); };
+  const auto phase_w = [&](int64_t w0) { return make_phase(w0, s.stride_w, s.pad_left, s.dilation_w, s.kw, s.iw); };
+  const int64_t phases_h = min(s.stride_h, s.ih), phases_w = min(s.stride_w, s.iw);
+  bool all_have_taps = true;
+  for (int64_t h0 = 0; h0 < phases_h; ++h0) all_have_taps &= phase_h(h0).taps > 0;
+  for (int64_t w0 = 0; w0 < phases_w; ++w0) all_have_taps &= phase_w(w0).taps > 0;
+  if (!all_have_taps) fill_zero(grad_input, s);
+  for (int64_t h0 = 0; h0 < phases_h; ++h0) {
+    const Phase h = phase_h(h0);
+    for (int64_t w0 = 0; w0 < phases_w; ++w0) {
+      const Phase w = phase_w(w0);
+      if (h.taps == 0 || w.taps == 0) continue;
       // A convolution of grad_output with the phase's taps, rotated, input and output channels exchanged.
       const Conv2dShape phase{s.n,    s.oc, s.oh, s.ow,  s.ic,  h.size,     w.size,     h.taps,
                               w.taps, 1,    1,    h.pad, w.pad, h.dilation, w.dilation, s.groups};

@@ -2,45 +2,18 @@
 
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_select.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/isa.h"
 
 namespace convkit {
-namespace {
-
-Conv2dDirection parse_direction(const std::string& direction) {
-  if (direction == "backward_input") return Conv2dDirection::kBackwardInput;
-  if (direction == "backward_weight") return Conv2dDirection::kBackwardWeight;
-  return Conv2dDirection::kForward;
-}
-
-ScalarType parse_dtype(const std::string& dtype) {
-  if (dtype == "float32") return ScalarType::Float;
-  if (dtype == "float64") return ScalarType::Double;
-  return dtype == "bfloat16" ? ScalarType::BFloat16 : ScalarType::Half;
-}
-
-std::string reason(const Conv2dCandidate& candidate, const std::string& algorithm) {
-  if (!candidate.refusal.empty()) return candidate.refusal;
-  if (algorithm != "auto") return "another one was asked for";
-  return candidate.avoidance.empty() ? "an earlier choice serves" : candidate.avoidance;
-}
-
-}  // namespace
-
 Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const std::string& dtype,
                        const std::string& algorithm) {
-  const Conv2dProblem problem{parse_direction(direction), s, parse_dtype(dtype)};
+  const Conv2dProblem problem = parse_problem(direction, s, dtype);
   const Conv2dAlgorithm chosen = conv2d_select("explain", problem, algorithm);
-  Conv2dPlan plan;
-  for (const Conv2dCandidate& candidate : conv2d_candidates(problem)) {
-    if (candidate.algorithm == chosen)
-      plan.algorithm = candidate.name;
-    else
-      plan.passed_over.emplace_back(candidate.name, reason(candidate, algorithm));
-  }
+  Conv2dPlan plan = plan_of(conv2d_candidates(), chosen, problem, algorithm);
   if (chosen == Conv2dAlgorithm::kGeneric) return plan;
   const bool turned = problem.direction == Conv2dDirection::kBackwardInput;
   if (chosen == Conv2dAlgorithm::kWinograd) {
@@ -68,6 +41,15 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
                      : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, false}.tasks();
+    plan.workspace_bytes = b.scratch_bytes();
+    return plan;
+  }
+  if (chosen == Conv2dAlgorithm::kKn2row) {
+    const Conv2dKn2rowKernels& kernel = kernels().conv2d_kn2row;
+    const Conv2dShape run = turned ? largest_phase(s) : s;
+    const Conv2dKn2rowBlocking b = conv2d_kn2row_blocking(run, kernel);
+    plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
+    plan.tasks = Conv2dKn2row{run, b, {}, {}, nullptr, {}, false}.tasks();
     plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }

@@ -3,6 +3,7 @@
 #include "common/int_math.h"
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/float32_algorithm.h"
@@ -16,7 +17,7 @@ constexpr int64_t kLargestExtent = int64_t{1} << 20;
 
 std::string refuse_winograd(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
-  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (s.kh != 3 || s.kw != 3) return concat("its window is 3x3, not ", s.kh, "x", s.kw);
   if (s.stride_h != 1 || s.stride_w != 1) return "its stride is 1";
   if (s.dilation_h != 1 || s.dilation_w != 1) return "its window is not dilated";
@@ -57,7 +58,7 @@ std::string refuse_bytes(int64_t bytes) {
 
 std::string refuse_depthwise(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
-  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
@@ -65,9 +66,37 @@ std::string refuse_depthwise(const Conv2dProblem& problem) {
       conv2d_depthwise_blocking(run, kernels().conv2d_depthwise, problem.direction, false).scratch_bytes());
 }
 
+// A convolution of stride 1 that kn2row would run: the forward one, or a phase of the gradient of the input.
+Conv2dShape kn2row_run(const Conv2dProblem& problem) {
+  return problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(problem.shape) : problem.shape;
+}
+
+std::string refuse_kn2row(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
+  if (problem.direction == Conv2dDirection::kBackwardWeight) return "it has no gradient of the weight";
+  if (s.groups != 1) return "it has one group";
+  const Conv2dShape run = kn2row_run(problem);
+  if (run.stride_h != 1 || run.stride_w != 1) return "its stride is 1";
+  if (run.ic == 0) return "there are no input channels to sum over";
+  if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
+  return refuse_bytes(conv2d_kn2row_blocking(run, kernels().conv2d_kn2row).scratch_bytes());
+}
+
+std::string avoid_kn2row(const Conv2dProblem& problem) {
+  // A tile of direct sums has a vector of columns, of which few are used. Here all are, but adding a product to the
+  // sums takes as long as multiplying so many input channels.
+  constexpr int64_t kAdding = 8;
+  const Conv2dShape run = kn2row_run(problem);
+  if (run.kh * run.kw == 1) return "a window of one position has no taps to split";
+  return 4 * run.oc * (run.ic + kAdding) < 3 * kernels().conv2d_depthwise.lanes * run.ic
+             ? ""
+             : concat("adding up the taps of ", run.oc, " output channels takes longer than it spares");
+}
+
 std::string refuse_direct(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
-  if (problem.dtype != ScalarType::Float) return concat("it computes in float32, not ", dtype_name(problem.dtype));
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (s.ic == 0) return "there are no input channels to sum over";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
@@ -78,19 +107,21 @@ std::string refuse_direct(const Conv2dProblem& problem) {
   return refuse_bytes(bytes);
 }
 
+// In order of preference; the last one never refuses.
+constexpr Conv2dCandidate kCandidates[] = {
+    {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd, avoid_winograd},
+    {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise, never},
+    {Conv2dAlgorithm::kKn2row, "kn2row", refuse_kn2row, avoid_kn2row},
+    {Conv2dAlgorithm::kDirect, "direct", refuse_direct, never},
+    {Conv2dAlgorithm::kGeneric, "generic", never, never},
+};
+
 }  // namespace
 
-Conv2dCandidates conv2d_candidates(const Conv2dProblem& problem) {
-  return {
-      {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd(problem), avoid_winograd(problem)},
-      {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise(problem), ""},
-      {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem), ""},
-      {Conv2dAlgorithm::kGeneric, "generic", "", ""},
-  };
-}
+Conv2dCandidates conv2d_candidates() { return kCandidates; }
 
 Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm) {
-  return conv2d_select(op, conv2d_candidates(problem), algorithm);
+  return conv2d_select(op, kCandidates, problem, algorithm);
 }
 
 }  // namespace convkit

@@ -5,7 +5,7 @@
 
 namespace convkit {
 
-Conv2dCandidates conv2d_candidates(const Conv2dProblem& problem);
+Conv2dCandidates conv2d_candidates();
 
 Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm);
 

@@ -32,7 +32,8 @@ void tasks_with_scratch(int64_t tasks, double work, int64_t scratch_bytes, Body 
 
 template <typename Conv>
 void run_tasks(const Conv& conv, void (*kernel)(const Conv&, int64_t, float*)) {
-  tasks_with_scratch(conv.tasks(), products(conv.shape), conv.blocking.scratch_bytes(),
+  constexpr double kProduct = 1.0 / 8;  // a product in registers, in elements of a loop over memory
+  tasks_with_scratch(conv.tasks(), products(conv.shape) * kProduct, conv.blocking.scratch_bytes(),
                      [&](int64_t task, float* scratch) { kernel(conv, task, scratch); });
 }
 

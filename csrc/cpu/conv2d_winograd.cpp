@@ -16,6 +16,9 @@ constexpr int64_t kOutputChannels = 32;
 constexpr int64_t kInputChannels = 128;
 // Transformed weights, and transformed patches of a stage, that are to stay in the last cache.
 constexpr int64_t kSharedBytes = int64_t{4} << 20;
+// With enough blocks of tiles for many threads, and small weights, a task transforms its own patches and computes all
+// output channels: patches and sums stay in L2.
+constexpr int64_t kOwnTiles = 32, kManyBlocks = 12, kOwnChannels = 256;
 // Tiles side by side: their input, 6 rows of 34 pixels, is packed at a time.
 constexpr int64_t kRun = 8;
 constexpr int64_t kCacheLine = 16;  // keeps the 36 points of one place apart: they lie in different sets of a cache
@@ -33,13 +36,16 @@ Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& s, const Conv
   const int64_t ics = round_up(b.ic_chunk, kernels.lanes), ocs = round_up(b.oc_chunk, kernels.tile_cols);
   b.weight_floats = ocs * b.ic_chunk + kCacheLine;
   b.packed_floats = 9 * ocs * b.ic_chunk;
-  const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);
+  const int64_t all_tiles = s.n * b.tiles_h * b.tiles_w;
+  const bool few_weights = b.transformed_floats() * oc.number * ic.number * 4 <= kSharedBytes;
+  const bool own_patches = few_weights && all_tiles >= kManyBlocks * kOwnTiles && ics * ic.number <= kOwnChannels;
+  const Chunks tiles = cut(all_tiles, own_patches ? kOwnTiles : kTiles, 1);
   b.tiles = tiles.size, b.tile_blocks = tiles.number;
-  b.transform_first = b.tile_blocks > 1 && b.transformed_floats() * oc.number * ic.number * 4 <= kSharedBytes;
+  b.transform_first = few_weights && b.tile_blocks > 1;
   b.run = min(kRun, b.tiles_w);
   b.input_floats = b.tiles * ics + kCacheLine;
   b.sum_floats = b.tiles * ocs + kCacheLine;
-  b.stage = b.oc_chunks > 1 ? clamp(kSharedBytes / (b.patch_floats() * 4), 1, b.tile_blocks) : 0;
+  b.stage = own_patches ? 0 : clamp(kSharedBytes / (b.patch_floats() * 4), 1, b.tile_blocks);
   const int64_t columns = b.run * kWinogradTile;
   const int64_t pooled_row = pool ? columns * ocs * 5 / 4 + 1 : 0;  // values and byte taps
   b.run_floats =

@@ -68,6 +68,10 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
   const Tensor output = empty({sizes, 2}, false, input.scalar_type(), input);
   if (output.numel() == 0) return output;
 
+  if (is_16_bit(input.scalar_type()) && rows > kLinearRows && in_features > 0) {
+    const std::optional<Tensor> wide_bias = bias ? std::optional(widen(*bias)) : std::nullopt;
+    return to_dtype(linear(widen(input), widen(weight), wide_bias, activation), input.scalar_type());
+  }
   const Conv2dShape s{1, in_features, 1, rows, out_features, 1, rows, 1, 1, 1, 1, 0, 0, 1, 1, 1};
   if (input.scalar_type() != ScalarType::Float || in_features == 0) {
     dispatch_floating("linear", input.scalar_type(),

@@ -29,8 +29,8 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   if (bias) check_bias(op, *bias, weight);
   const bool relu = is_relu(op, activation);
   const bool channels_last = input.numel() > 0 && (suggests_channels_last(input) || suggests_channels_last(weight));
-  const auto chosen = select_algorithm(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm);
-  return {op, s, chosen, channels_last, relu};
+  const Conv2dProblem problem{Conv2dDirection::kForward, s, input.scalar_type()};
+  return {op, s, select_algorithm(op, problem, algorithm), channels_last, relu};
 }
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,

@@ -9,7 +9,9 @@ namespace {
 
 constexpr int64_t kLargest = int64_t{1} << 29;  // of an extent, a position or a depth: sums of two stay 32-bit
 constexpr int64_t kLargestGrid = 65535;         // along y and z
-constexpr int64_t kLargestTiles = 0x7FFFFFFF;   // along x
+// Whatever the GPU, so that the bits are the same on each: two for every multiprocessor of a large one.
+constexpr int64_t kBackwardWeightBlocks = 264;
+constexpr int64_t kLargestTiles = 0x7FFFFFFF;  // along x
 
 std::string refuse_sizes(const Conv2dShape& s) {
   const int64_t extents[] = {s.n, s.ic, s.ih, s.iw, s.oc, s.oh, s.ow, s.stride_h, s.stride_w};
@@ -164,14 +166,14 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& p, int64_t output_elements, int multipr
 }
 
 template <typename T>
-GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& p, int64_t output_elements, int multiprocessors) {
+GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& p, int64_t output_elements) {
   const GemmPhase& phase = p.phases[0];
   const int64_t pixels = int64_t{p.n} * phase.oh * phase.ow, products = int64_t{p.channels} * phase.kh * phase.kw;
   const bool large = p.filters > 64 && products > 64;
   const int64_t extent = large ? 128 : 64;
   const int64_t tiles = ceil_div(p.filters, extent) * ceil_div(products, extent) * p.groups;
   const int64_t fitting = kSumsLimit / (output_elements * static_cast<int64_t>(sizeof(float)));
-  const int64_t wanted = min(ceil_div(2 * multiprocessors, tiles), min(fitting, kLargestGrid));
+  const int64_t wanted = min(ceil_div(kBackwardWeightBlocks, tiles), min(fitting, kLargestGrid));
   // A split counts its pixels in 32 bits.
   const int64_t splits = max(min(wanted, ceil_div(pixels, p.chunk)), ceil_div(pixels, kLargest));
   return {large, static_cast<int32_t>(max(splits, 1))};
@@ -224,7 +226,7 @@ int64_t packed_elements(const ConvGemm<T, Out>& p) {
   template ConvGemm<T, float> backward_weight_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&, \
                                                    const View4d<float>&);                                              \
   template GemmCut cut_gemm(const ConvGemm<T>&, int64_t, int);                                                         \
-  template GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>&, int64_t, int);                                  \
+  template GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>&, int64_t);                                       \
   template StoreOrder store_order(const ConvGemm<T>&);                                                                 \
   template StoreOrder backward_weight_store_order(const ConvGemm<T, float>&);                                          \
   template int64_t table_entries(const ConvGemm<T>&);                                                                  \

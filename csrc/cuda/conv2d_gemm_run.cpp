@@ -111,7 +111,7 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
                               grad_weight.stride(3)};
   auto p = backward_weight_gemm<T>(call.shape, const_view<T>(input), const_view<T>(grad_output), nowhere);
   p.chunk = chunk_of(call.unit);
-  const GemmCut cut = cut_backward_weight_gemm(p, grad_weight.numel(), multiprocessors());
+  const GemmCut cut = cut_backward_weight_gemm(p, grad_weight.numel());
   const bool direct = cut.splits == 1 && std::is_same_v<T, float>;
   Scratch scratch;
   const int64_t table = scratch.place(table_entries(p) * sizeof(GemmTap));

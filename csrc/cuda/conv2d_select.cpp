@@ -31,8 +31,8 @@ std::string refuse_capability(int least) {
 
 std::string refuse_direct(const Conv2dProblem& problem) {
   if (problem.dtype == ScalarType::Double) return "it computes in float32 and 16-bit types, not Double";
-  const int least = problem.dtype == ScalarType::BFloat16 ? 80 : problem.dtype == ScalarType::Half ? 75 : 0;
-  const std::string refusal = refuse_capability(least);
+  if (problem.dtype == ScalarType::Float) return refuse_gemm(problem);
+  const std::string refusal = refuse_capability(problem.dtype == ScalarType::BFloat16 ? 80 : 75);
   return refusal.empty() ? refuse_gemm(problem) : refusal;
 }
 
@@ -51,27 +51,38 @@ std::string avoid_gemm(const Conv2dProblem& problem) {
   return few ? concat("a group has fewer than ", kLeastFilters, " channels, which leaves tiles nearly empty") : "";
 }
 
-std::string avoid_tf32(const Conv2dProblem& problem, bool may_round) {
-  if (!may_round) return "torch.backends.cudnn.conv.fp32_precision does not allow it";
+std::string avoid_tf32(const Conv2dProblem& problem) {
+  if (!problem.may_round) return "torch.backends.cudnn.conv.fp32_precision does not allow it";
   return avoid_gemm(problem);
 }
 
+std::string avoid_3xtf32(const Conv2dProblem&) { return "no GPU has shown yet where it is faster than direct"; }
+
+std::string refuse_unwritten(const Conv2dProblem&) { return "it has no CUDA kernel"; }
+
+// In order of preference; the last one never refuses.
+constexpr Conv2dCandidate kCandidates[] = {
+    {Conv2dAlgorithm::kWinograd, "winograd", refuse_unwritten, never},
+    {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise, never},
+    {Conv2dAlgorithm::kKn2row, "kn2row", refuse_unwritten, never},
+    {Conv2dAlgorithm::kTf32, "tf32", refuse_tf32, avoid_tf32},
+    {Conv2dAlgorithm::kDirect, "direct", refuse_direct, avoid_gemm},
+    {Conv2dAlgorithm::k3xTf32, "3xtf32", refuse_tf32, avoid_3xtf32},
+    {Conv2dAlgorithm::kGeneric, "generic", never, never},
+};
+
 }  // namespace
 
-Conv2dCandidates conv2d_candidates(const Conv2dProblem& problem, bool may_round) {
-  return {
-      {Conv2dAlgorithm::kWinograd, "winograd", "it has no CUDA kernel", ""},
-      {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise(problem), ""},
-      {Conv2dAlgorithm::kTf32, "tf32", refuse_tf32(problem), avoid_tf32(problem, may_round)},
-      {Conv2dAlgorithm::kDirect, "direct", refuse_direct(problem), avoid_gemm(problem)},
-      {Conv2dAlgorithm::k3xTf32, "3xtf32", refuse_tf32(problem), "no GPU has shown yet where it is faster"},
-      {Conv2dAlgorithm::kGeneric, "generic", "", ""},
-  };
+Conv2dCandidates conv2d_candidates() { return kCandidates; }
+
+std::string follow_precision(Conv2dProblem& problem, const std::string& algorithm) {
+  problem.may_round = algorithm == "auto_tf32";
+  return problem.may_round ? "auto" : algorithm;
 }
 
-Conv2dAlgorithm select_algorithm(const char* op, const Conv2dProblem& problem, const std::string& algorithm) {
-  const bool may_round = algorithm == "auto_tf32";
-  return conv2d_select(op, conv2d_candidates(problem, may_round), may_round ? "auto" : algorithm);
+Conv2dAlgorithm select_algorithm(const char* op, Conv2dProblem problem, const std::string& algorithm) {
+  const std::string name = follow_precision(problem, algorithm);
+  return conv2d_select(op, kCandidates, problem, name);
 }
 
 std::optional<GemmUnit> gemm_unit(Conv2dAlgorithm algorithm, ScalarType dtype) {

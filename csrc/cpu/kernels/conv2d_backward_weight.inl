@@ -3,7 +3,9 @@
 //
 // A task owns a chunk of input channels x a chunk of output channels, all taps, and every `splits`-th part of the bands
 // of all images, so no two tasks add to the same number. It packs the input band as [ic, band_h, stride phase, band_w]:
-// the pixels that a tap meets are then contiguous for every stride, and the forward tile kernel serves unchanged.
+// the pixels that a tap meets are then contiguous for every stride, and the forward tile kernel serves unchanged. Few
+// input channels, as in a first layer, would leave most rows of a tile empty: what each of their weights meets is
+// copied once more, and the rows are the weights of all taps.
 #pragma once
 
 #include "cpu/kernels/conv2d_direct.h"
@@ -17,6 +19,9 @@ struct BackwardWeightTask {
   int64_t group, split;
   int64_t ic, ics, oc, ocs;  // channels within the group
 };
+
+// Columns of a row of sums: the output channels of a task in whole vectors.
+inline int64_t weight_columns(const Conv2dBackwardWeightBlocking& b) { return round_up(b.oc_chunk, kLanes); }
 
 // One band of output pixels of one image.
 struct PixelBand {
@@ -39,7 +44,8 @@ void pack_input_phases(const Conv2dBackwardWeight& conv, const BackwardWeightTas
   pack_phases(v, v.data + band.n * v.n + (t.group * s.group_ic() + t.ic) * v.c, phased, t.ics, x);
 }
 
-// -> dy [oc tile, rows, cols, kTileCols]; columns beyond the last output channel are zero.
+// -> dy [oc tile, rows, cols, kTileCols]; columns beyond the last output channel are zero
+// in its vector.
 void pack_grad_output(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const PixelBand& band, float* dy) {
   const View4d<const float>& v = conv.grad_output;
   const int64_t panel = band.rows * band.cols * kTileCols;
@@ -47,46 +53,60 @@ void pack_grad_output(const Conv2dBackwardWeight& conv, const BackwardWeightTask
     const int64_t cols = min(kTileCols, t.ocs - oc);
     const float* source =
         v.data + band.n * v.n + (t.group * conv.shape.group_oc() + t.oc + oc) * v.c + band.row * v.h + band.col * v.w;
-    if (cols < kTileCols) fill_zero(dy, panel);
+    if (cols % kLanes) fill_zero(dy, panel);
     for (int64_t r = 0; r < band.rows; ++r)
       strided_copy(source + r * v.h, v.w, v.c, dy + r * band.cols * kTileCols, kTileCols, band.cols, cols);
   }
 }
 
-// sums [kh, kw, ic_chunk, oc_chunk] += the band's products.
-void accumulate_band(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const PixelBand& band,
-                     const float* x, const float* dy, float* sums, bool accumulate) {
+// x [ics, band_h, stride_w, band_w] -> patches [kh, kw, ics, rows, cols]: what every weight meets.
+void pack_patches(const Conv2dBackwardWeight& conv, int64_t ics, const PixelBand& band, const float* x,
+                  float* patches) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBackwardWeightBlocking& b = conv.blocking;
-  const int64_t columns = round_up(b.oc_chunk, kTileCols), input_row = s.stride_w * b.band_w;
+  const int64_t input_row = s.stride_w * b.band_w;
+  for (int64_t kh = 0; kh < s.kh; ++kh) {
+    for (int64_t kw = 0; kw < s.kw; ++kw) {
+      const int64_t offset = kw * s.dilation_w;
+      const float* row = x + kh * s.dilation_h * input_row + offset % s.stride_w * b.band_w + offset / s.stride_w;
+      for (int64_t ic = 0; ic < ics; ++ic, row += b.band_h * input_row, patches += band.rows * band.cols)
+        strided_copy(row, s.stride_h * input_row, 1, patches, band.cols, band.rows, band.cols);
+    }
+  }
+}
+
+// sums [kh, kw, ic_chunk, columns] += the band's products; `dy` and `patches` are scratch.
+void accumulate_band(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const PixelBand& band,
+                     const float* x, float* dy, float* patches, float* sums, bool accumulate) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dBackwardWeightBlocking& b = conv.blocking;
+  const int64_t columns = weight_columns(b), input_row = s.stride_w * b.band_w, pixels = band.rows * band.cols;
   GemmTile tile{};
-  tile.a_row = b.band_h * input_row;
-  tile.a_outer = s.stride_h * input_row;
-  tile.a_inner = 0;
-  tile.outer = band.rows;
   tile.inner = 1;
-  tile.run = band.cols;
   tile.c_row = columns;
-  tile.cols = kTileCols;
   tile.accumulate = accumulate;
-  tile.bias = nullptr;
-  tile.relu = false;
-  // With fewer channels than taps in a row, such as one, the taps are the tile's rows.
-  const bool taps_as_rows = t.ics < s.kw && s.stride_w == 1;
+  // Whole vectors of a channels_last gradient are read where they lie.
+  const View4d<const float>& g = conv.grad_output;
+  const bool in_place = g.c == 1 && t.ocs % kLanes == 0 && (band.rows == 1 || g.h == band.cols * g.w);
+  const float* grad_output = g.data + band.n * g.n + band.row * g.h + band.col * g.w + t.group * s.group_oc() + t.oc;
+  if (in_place)
+    tile.b_row = g.w;
+  else
+    pack_grad_output(conv, t, band, dy);
+  if (b.patch_floats) pack_patches(conv, t.ics, band, x, patches);
   for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
-    tile.b = dy + oc * band.rows * band.cols;
-    if (taps_as_rows) {
-      tile.a_row = s.dilation_w;
-      tile.c_row = b.ic_chunk * columns;
-      for (int64_t kh = 0; kh < s.kh; ++kh) {
-        for (int64_t ic = 0; ic < t.ics; ++ic) {
-          tile.a = x + ic * b.band_h * input_row + kh * s.dilation_h * input_row;
-          tile.c = sums + (kh * s.kw * b.ic_chunk + ic) * columns + oc;
-          gemm_rows(tile, s.kw);
-        }
-      }
+    tile.b = in_place ? grad_output + oc : dy + oc * pixels;
+    tile.cols = min(kTileCols, columns - oc);
+    if (b.patch_floats) {
+      tile.a = patches, tile.a_row = pixels;
+      tile.outer = 1, tile.run = pixels;
+      tile.c = sums + oc;
+      gemm_rows(tile, s.kh * s.kw * t.ics);
       continue;
     }
+    tile.a_row = b.band_h * input_row;
+    tile.a_outer = s.stride_h * input_row;
+    tile.outer = band.rows, tile.run = band.cols;
     for (int64_t kh = 0; kh < s.kh; ++kh) {
       for (int64_t kw = 0; kw < s.kw; ++kw) {
         const int64_t offset = kw * s.dilation_w;
@@ -106,12 +126,12 @@ inline void add_to(float* total, const float* sums, int64_t count) {
   for (int64_t i = 0; i < count; ++i) total[i] += sums[i];
 }
 
-// sums [kh, kw, ic_chunk, oc_chunk] -> the weight's strides.
+// sums [kh, kw, ic_chunk, columns] -> the weight's strides.
 template <typename Conv>
-void store_weight(const Conv& conv, const BackwardWeightTask& t, const float* sums) {
+void store_weight(const Conv& conv, const BackwardWeightTask& t, int64_t columns, const float* sums) {
   const Conv2dShape& s = conv.shape;
   const View4d<float>& g = conv.grad_weight;
-  const int64_t columns = round_up(conv.blocking.oc_chunk, kTileCols), tap_floats = conv.blocking.ic_chunk * columns;
+  const int64_t tap_floats = conv.blocking.ic_chunk * columns;
   float* out = g.data + t.split * conv.split_stride + (t.group * s.group_oc() + t.oc) * g.n + t.ic * g.c;
   const int64_t taps = s.kh * s.kw;
   if (g.c == 1) {
@@ -162,7 +182,8 @@ void conv2d_backward_weight(const Conv2dBackwardWeight& conv, int64_t task, floa
   t.ocs = min(b.oc_chunk, s.group_oc() - t.oc);
   float* x = scratch;
   float* dy = x + b.input_floats;
-  float* sums = dy + b.grad_floats;
+  float* patches = dy + b.grad_floats;
+  float* sums = patches + b.patch_floats;
   float* total = sums + b.sum_floats;
 
   const int64_t bands = s.n * b.row_bands * b.col_bands;
@@ -177,13 +198,12 @@ void conv2d_backward_weight(const Conv2dBackwardWeight& conv, int64_t task, floa
     band.rows = min(b.rows, s.oh - band.row);
     band.cols = min(b.cols, s.ow - band.col);
     pack_input_phases(conv, t, band, x);
-    pack_grad_output(conv, t, band, dy);
     const int64_t position = (i - begin) % kBandsPerSum;
-    accumulate_band(conv, t, band, x, dy, sums, position > 0);
+    accumulate_band(conv, t, band, x, dy, patches, sums, position > 0);
     if (!one_sum && (position == kBandsPerSum - 1 || i == end - 1)) add_to(total, sums, b.sum_floats);
   }
 
-  store_weight(conv, t, one_sum ? sums : total);
+  store_weight(conv, t, weight_columns(b), one_sum ? sums : total);
 }
 
 }  // namespace

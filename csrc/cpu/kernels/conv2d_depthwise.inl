@@ -44,47 +44,46 @@ struct DepthwisePixels {
   int64_t output_pixel;
 };
 
-template <int Pixels>
-inline void finish_pixels(const DepthwisePixels& p, int64_t c, Vec (&sum)[Pixels]) {
-  const Vec bias = p.bias ? load(p.bias + c) : Vec{};
+template <int Pixels, typename Lanes>
+inline void finish_pixels(const DepthwisePixels& p, int64_t c, Lanes lanes, Vec (&sum)[Pixels]) {
+  const Vec bias = p.bias ? lanes.load(p.bias + c) : Vec{};
 #pragma GCC unroll 6
   for (int pixel = 0; pixel < Pixels; ++pixel) {
     const Vec value = sum[pixel] + bias;
-    store(p.output + pixel * p.output_pixel + c, p.relu ? relu(value) : value);
+    lanes.store(p.output + pixel * p.output_pixel + c, p.relu ? relu(value) : value);
   }
 }
 
 // Any taps.
 template <int Pixels>
 void depthwise_pixels(const DepthwisePixels& pixels) {
-  const DepthwisePixels p = pixels;
-  for (int64_t c = 0; c < p.channels; c += kLanes) {
+  for_each_vector_of(pixels.channels, [p = pixels](int64_t c, auto lanes) {
     Vec sum[Pixels] = {};
     for (int64_t i = p.taps_h.begin; i < p.taps_h.end; ++i) {
       for (int64_t j = p.taps_w.begin; j < p.taps_w.end; ++j) {
         const float* x = p.input + i * p.input_h + j * p.input_w + c;
-        const Vec weight = load(p.weight + (i * p.kw + j) * p.channels + c);
+        const Vec weight = lanes.load(p.weight + (i * p.kw + j) * p.channels + c);
 #pragma GCC unroll 6
-        for (int pixel = 0; pixel < Pixels; ++pixel) sum[pixel] += load(x + pixel * p.pixel) * weight;
+        for (int pixel = 0; pixel < Pixels; ++pixel) sum[pixel] += lanes.load(x + pixel * p.pixel) * weight;
       }
     }
-    finish_pixels(p, c, sum);
-  }
+    finish_pixels(p, c, lanes, sum);
+  });
 }
 
 // Rows of three neighbouring taps, Stride apart: each vector of the input is loaded once.
 template <int Stride, int Pixels>
 void depthwise_pixels_3(const DepthwisePixels& pixels) {
-  const DepthwisePixels p = pixels;  // a copy, which no store can change: its members stay in registers
-  for (int64_t c = 0; c < p.channels; c += kLanes) {
+  // A copy, which no store can change: its members stay in registers.
+  for_each_vector_of(pixels.channels, [p = pixels](int64_t c, auto lanes) {
     Vec sum[Pixels] = {};
     for (int64_t i = p.taps_h.begin; i < p.taps_h.end; ++i) {
       const float* x = p.input + i * p.input_h + c;
       const float* w = p.weight + i * 3 * p.channels + c;
-      const Vec weight[3] = {load(w), load(w + p.channels), load(w + 2 * p.channels)};
+      const Vec weight[3] = {lanes.load(w), lanes.load(w + p.channels), lanes.load(w + 2 * p.channels)};
 #pragma GCC unroll 16
       for (int col = 0; col < (Pixels - 1) * Stride + 3; ++col) {
-        const Vec value = load(x + col * p.input_w);
+        const Vec value = lanes.load(x + col * p.input_w);
 #pragma GCC unroll 6
         for (int pixel = 0; pixel < Pixels; ++pixel) {
           const int tap = col - pixel * Stride;
@@ -92,8 +91,8 @@ void depthwise_pixels_3(const DepthwisePixels& pixels) {
         }
       }
     }
-    finish_pixels(p, c, sum);
-  }
+    finish_pixels(p, c, lanes, sum);
+  });
 }
 
 typedef void DepthwisePixelsFunction(const DepthwisePixels&);
@@ -272,18 +271,18 @@ struct DepthwiseWeightColumns {
   int64_t channels;
 };
 
-// sums [Taps, channels] += the products of `cols`.
-template <int Taps, int Vecs>
-inline void add_columns(const DepthwiseWeightColumns& p, int64_t c, Range cols, float* sums) {
+// sums [Taps, channels] += the products of `cols`, Vecs vectors of channels at a time.
+template <int Taps, int Vecs, typename Lanes>
+inline void add_columns(const DepthwiseWeightColumns& p, int64_t c, Lanes lanes, Range cols, float* sums) {
   Vec sum[Taps][Vecs] = {};
   const float* x = p.input + cols.begin * p.pixel + c;
   const float* g = p.grad + cols.begin * p.grad_pixel + c;
   for (int64_t col = cols.begin; col < cols.end; ++col, x += p.pixel, g += p.grad_pixel) {
 #pragma GCC unroll 4
     for (int v = 0; v < Vecs; ++v) {
-      const Vec grad = load(g + v * kLanes);
+      const Vec grad = lanes.load(g + v * kLanes);
 #pragma GCC unroll 4
-      for (int tap = 0; tap < Taps; ++tap) sum[tap][v] += load(x + tap * p.tap + v * kLanes) * grad;
+      for (int tap = 0; tap < Taps; ++tap) sum[tap][v] += lanes.load(x + tap * p.tap + v * kLanes) * grad;
     }
   }
 #pragma GCC unroll 4
@@ -291,16 +290,17 @@ inline void add_columns(const DepthwiseWeightColumns& p, int64_t c, Range cols, 
 #pragma GCC unroll 4
     for (int v = 0; v < Vecs; ++v) {
       float* total = sums + tap * p.channels + c + v * kLanes;
-      store(total, load(total) + sum[tap][v]);
+      lanes.store(total, lanes.load(total) + sum[tap][v]);
     }
 }
 
 template <int Taps>
 void depthwise_weight_columns(const DepthwiseWeightColumns& p, Range cols, float* sums) {
   if (cols.begin >= cols.end) return;
-  int64_t c = 0;
-  for (; c + 2 * kLanes <= p.channels; c += 2 * kLanes) add_columns<Taps, 2>(p, c, cols, sums);
-  if (c < p.channels) add_columns<Taps, 1>(p, c, cols, sums);
+  const int64_t pairs = p.channels / (2 * kLanes) * 2 * kLanes;
+  for (int64_t c = 0; c < pairs; c += 2 * kLanes) add_columns<Taps, 2>(p, c, WholeVector{}, cols, sums);
+  for_each_vector_of(p.channels - pairs,
+                     [&](int64_t c, auto lanes) { add_columns<Taps, 1>(p, pairs + c, lanes, cols, sums); });
 }
 
 // sums [kh, kw, channels] += the products of one output row. Three taps at a time share the columns that all of them

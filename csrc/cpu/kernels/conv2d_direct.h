@@ -62,14 +62,15 @@ struct Conv2dBackwardWeightBlocking {
   int64_t rows, row_bands, cols, col_bands;
   int64_t band_h, band_w;  // input rows, and columns of one stride phase
   int64_t splits;          // the bands of all images are dealt to this many tasks, whose sums are added in order
-  int64_t input_floats, grad_floats, sum_floats;
+  // Its scratch; patch_floats is 0 where the input band is read as it is packed.
+  int64_t input_floats, grad_floats, patch_floats, sum_floats;
 
-  int64_t scratch_bytes() const { return (input_floats + grad_floats + 2 * sum_floats) * 4; }
+  int64_t scratch_bytes() const { return (input_floats + grad_floats + patch_floats + 2 * sum_floats) * 4; }
 };
 
 struct Conv2dBackwardWeight {
   Conv2dShape shape;
-  Conv2dBackwardWeightBlocking blocking;
+  Conv2dBackwardWeightBlocking blocking = {};
   View4d<const float> input;
   View4d<const float> grad_output;
   View4d<float> grad_weight;  // of the first split

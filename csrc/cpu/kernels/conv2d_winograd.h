@@ -19,8 +19,10 @@ struct Conv2dWinogradBlocking {
   int64_t tiles, tile_blocks;  // of a task
   int64_t ic_chunk, ic_chunks;
   int64_t oc_chunk, oc_chunks;
-  int64_t run;    // tiles side by side that are transformed together
-  int64_t stage;  // blocks of tiles whose patches are transformed before their tasks run; 0: each task's are its own
+  int64_t run;  // tiles side by side that are transformed together
+  // Blocks of tiles whose patches are transformed before their tasks run. 0: a task transforms its own, and computes
+  // all chunks of output channels.
+  int64_t stage;
   bool transform_first;   // all weights are transformed before tasks run
   int64_t packed_floats;  // of a block of weights that are packed, not transformed
   // What one point of the transformed input, weights and sums takes; the packed input or output of a run, with its
@@ -31,8 +33,8 @@ struct Conv2dWinogradBlocking {
   int64_t transformed_floats() const { return kWinogradPoints * weight_floats; }       // of a block of weights
   int64_t patch_floats() const { return kWinogradPoints * input_floats * ic_chunks; }  // of a block of tiles
   int64_t scratch_bytes() const {
-    const int64_t own_input = stage == 0 ? input_floats : 0;
-    return (kWinogradPoints * (own_input + weight_floats + sum_floats) + run_floats + panel_floats) * 4;
+    const int64_t own_patches = stage == 0 ? patch_floats() : 0, own_weight = transform_first ? 0 : weight_floats;
+    return (own_patches + kWinogradPoints * (own_weight + sum_floats) + run_floats + panel_floats) * 4;
   }
 };
 
@@ -50,7 +52,8 @@ struct Conv2dWinograd {
   bool relu = false;
   const Conv2dPool* pool = nullptr;  // or null; then `output` is not used; its windows lie within tiles
 
-  int64_t tasks() const { return blocks * blocking.oc_chunks; }
+  int64_t task_oc_chunks() const { return blocking.stage == 0 ? blocking.oc_chunks : 1; }
+  int64_t tasks() const { return blocks * (blocking.oc_chunks / task_oc_chunks()); }
   // A part of a block of tiles x a chunk of input channels.
   int64_t input_tasks() const { return blocks * parts() * blocking.ic_chunks; }
   int64_t parts() const { return (blocking.tiles + kWinogradPart - 1) / kWinogradPart; }

@@ -291,34 +291,39 @@ void conv2d_winograd_forward(const Conv2dWinograd& conv, int64_t task, float* sc
   const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBlocking& b = conv.blocking;
   // Output channels run fastest: neighbouring tasks, which a thread gets in a row, share their input.
-  const int64_t oc = task % b.oc_chunks * b.oc_chunk, ocs = min(b.oc_chunk, s.oc - oc), block = task / b.oc_chunks;
+  const int64_t own_chunks = conv.task_oc_chunks(), tasks = b.oc_chunks / own_chunks, block = task / tasks;
   const int64_t begin = (conv.first_block + block) * b.tiles;
   const int64_t end = min(begin + b.tiles, s.n * b.tiles_h * b.tiles_w);
   float* sums = scratch;
-  float* scratch_weight = sums + kWinogradPoints * b.sum_floats;
-  float* run_pixels = scratch_weight + kWinogradPoints * b.weight_floats;
+  float* run_pixels = sums + kWinogradPoints * b.sum_floats;
   float* panel = run_pixels + b.run_floats;
-  float* scratch_input = panel + b.panel_floats;
+  float* const own = panel + b.panel_floats;  // patches or weights
+  const auto chunk_patches = [&](float* patches, int64_t chunk) {
+    return patches + chunk * kWinogradPoints * b.input_floats;
+  };
+  const auto channels_of = [&](int64_t chunk) { return min(b.ic_chunk, s.ic - chunk * b.ic_chunk); };
 
-  for (int64_t chunk = 0; chunk < b.ic_chunks; ++chunk) {
-    const int64_t ic = chunk * b.ic_chunk, ics = min(b.ic_chunk, s.ic - ic);
-    const float* input = scratch_input;
-    if (conv.patches)
-      input = conv.patches + block * b.patch_floats() + chunk * kWinogradPoints * b.input_floats;
-    else
-      for_each_run(b, begin, end, [&](const WinogradRun& run) {
-        winograd_transform_input(conv, run, ic, ics, run_pixels, scratch_input);
-      });
-    const WinogradWeightBlock weights{oc / b.oc_chunk * b.ic_chunks + chunk, oc, ocs, ic, ics};
-    const float* weight = scratch_weight;
-    if (conv.transformed_weight)
-      weight = conv.transformed_weight + weights.index * b.transformed_floats();
-    else
-      winograd_transform_weight(conv, weights, scratch_weight, panel);
-    winograd_multiply(b, input, weight, end - begin, ics, ocs, chunk > 0, sums);
+  float* patches = conv.patches ? conv.patches + block * b.patch_floats() : own;
+  for (int64_t chunk = 0; !conv.patches && chunk < b.ic_chunks; ++chunk)
+    for_each_run(b, begin, end, [&](const WinogradRun& run) {
+      winograd_transform_input(conv, run, chunk * b.ic_chunk, channels_of(chunk), run_pixels,
+                               chunk_patches(patches, chunk));
+    });
+  for (int64_t oc_chunk = task % tasks * own_chunks, left = own_chunks; left > 0; ++oc_chunk, --left) {
+    const int64_t oc = oc_chunk * b.oc_chunk, ocs = min(b.oc_chunk, s.oc - oc);
+    for (int64_t chunk = 0; chunk < b.ic_chunks; ++chunk) {
+      const WinogradWeightBlock weights = winograd_weight_block(conv, oc_chunk * b.ic_chunks + chunk);
+      float* weight = own;
+      if (conv.transformed_weight)
+        weight = conv.transformed_weight + weights.index * b.transformed_floats();
+      else
+        winograd_transform_weight(conv, weights, weight, panel);
+      winograd_multiply(b, chunk_patches(patches, chunk), weight, end - begin, channels_of(chunk), ocs, chunk > 0,
+                        sums);
+    }
+    for_each_run(b, begin, end,
+                 [&](const WinogradRun& run) { winograd_transform_output(conv, run, oc, ocs, sums, run_pixels); });
   }
-  for_each_run(b, begin, end,
-               [&](const WinogradRun& run) { winograd_transform_output(conv, run, oc, ocs, sums, run_pixels); });
 }
 
 }  // namespace

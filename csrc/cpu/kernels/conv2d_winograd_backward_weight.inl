@@ -113,7 +113,7 @@ void conv2d_winograd_backward_weight(const Conv2dWinogradBackwardWeight& conv, i
     for (int64_t c = 0; c < channels; c += kLanes)
       transform_2d<6, 3>(winograd_grad_weight, {sums + ic * channels + c, 6 * b.sum_floats, b.sum_floats},
                          {run_pixels + ic * columns + c, 3 * tap_floats, tap_floats}, unchanged);
-  store_weight(conv, t, run_pixels);
+  store_weight(conv, t, round_up(b.oc_chunk, kTileCols), run_pixels);
 }
 
 }  // namespace

@@ -23,8 +23,9 @@ struct GemmTile {
   int64_t outer, inner, run;           // steps = outer * inner * run
   int64_t missing_inner, missing_run;  // so much smaller is the last of the outer runs
   bool split;                          // sum each of the outer runs apart: shorter chains of additions round less
-  const float* b;                      // [steps, kTileCols]
-  float* c;                            // [rows, cols]
+  const float* b;                      // B(step, column) = b[step * b_row + column], whole vectors of columns
+  int64_t b_row = kTileCols;
+  float* c;  // [rows, cols]
   int64_t c_row;
   int64_t cols;       // columns of C that exist, <= kTileCols
   bool accumulate;    // add to what C holds
@@ -71,7 +72,7 @@ void gemm_tile(const GemmTile& tile) {
   Vec sum[Rows][Vecs] = {};
   alignas(kLanes * 4) float total[Rows * kTileCols];
   const float* b = tile.b;
-  const int64_t a_row = tile.a_row;
+  const int64_t a_row = tile.a_row, b_row = tile.b_row;
   for (int64_t o = 0; o < tile.outer; ++o) {
     if (tile.split && o > 0)
       for_each_vector(sum, [&](Vec& value, int row, int v) {
@@ -83,7 +84,7 @@ void gemm_tile(const GemmTile& tile) {
     const int64_t inner = tile.inner - (last ? tile.missing_inner : 0), run = tile.run - (last ? tile.missing_run : 0);
     for (int64_t i = 0; i < inner; ++i) {
       const float* a = tile.a + o * tile.a_outer + i * tile.a_inner;
-      for (int64_t k = 0; k < run; ++k, ++a, b += kTileCols) {
+      for (int64_t k = 0; k < run; ++k, ++a, b += b_row) {
         Vec column[Vecs];
 #pragma GCC unroll 4
         for (int v = 0; v < Vecs; ++v) column[v] = load(b + v * kLanes);

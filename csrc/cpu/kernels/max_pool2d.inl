@@ -61,6 +61,7 @@ inline IntVec pool_channels(const MaxPool2d& pool, const ChannelsWindow& window,
 #pragma GCC unroll 3
     for (int64_t j = kWindow ? 0 : w.begin; j < last_j; ++j) {
       const float* p = data + i * row + j * column + c;
+      prefetch_ahead(p);
       winner.meet(kFull ? load(p) : load_first(p, count), static_cast<int32_t>(i * width + j));
     }
   }
@@ -166,6 +167,8 @@ bool pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
       if constexpr (kTaps) winner.tap = load(first + ow) + broadcast_int(first_row);
       for (int64_t i = h.begin; i < h.end; ++i) {
         const float* p = rows + i * rows_step + ow * s.stride_w;
+        prefetch_ahead(p);
+        if constexpr (kStride == 2) prefetch_ahead(p + kLanes);
         for (int64_t j = 0; j < s.kw; ++j, p += s.dilation_w)
           winner.meet(load_strided<kStride>(p, s.stride_w), static_cast<int32_t>(i * s.kw + j));
       }

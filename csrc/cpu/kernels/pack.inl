@@ -65,9 +65,7 @@ void strided_copy(const float* source, int64_t from_row, int64_t from_col, float
     for (int64_t i = 0; i < rows; ++i) {
       const float* s = source + i * from_row;
       float* d = destination + i * to;
-      int64_t j = 0;
-      for (; j + kLanes <= cols; j += kLanes) store(d + j, load(s + j));
-      for (; j < cols; ++j) d[j] = s[j];
+      for_each_vector_of(cols, [=](int64_t j, auto lanes) { lanes.store(d + j, lanes.load(s + j)); });
     }
   } else if (from_row == 1) {
     transpose_copy(source, from_col, destination, to, cols, rows);
@@ -181,6 +179,8 @@ void pack_weight_panel(const View4d<const float>& w, const float* source, int64_
   if (cols < kTileCols) fill_zero(panel, taps * ics * kTileCols);
   if (w.w == 1 && w.h == kw && w.c == taps && taps > 1)
     return pack_contiguous_weight(source, w.n, cols, taps, ics, panel);
+  if (w.c == 1 && w.w == ics && w.h == kw * ics)  // channels_last, and all of its channels: in the order of the panel
+    return pack_contiguous_weight(source, w.n, cols, 1, taps * ics, panel);
   for (int64_t tap = 0; tap < taps; ++tap)
     strided_copy(source + tap / kw * w.h + tap % kw * w.w, w.c, w.n, panel + tap * ics * kTileCols, kTileCols, ics,
                  cols);

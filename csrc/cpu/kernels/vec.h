@@ -52,6 +52,29 @@ inline Vec load_first(const float* p, int64_t count) {
 inline void store_first(float* p, Vec v, int64_t count) { std::memcpy(p, &v, count * sizeof(float)); }
 #endif
 
+// A row of `count` floats, vector by vector: body(index, lanes), where lanes.load and lanes.store take a whole vector,
+// or what is left of the row.
+struct WholeVector {
+  Vec load(const float* p) const { return convkit::load(p); }
+  void store(float* p, Vec v) const { convkit::store(p, v); }
+};
+struct FirstLanes {
+  int64_t count;
+  Vec load(const float* p) const { return load_first(p, count); }
+  void store(float* p, Vec v) const { store_first(p, v, count); }
+};
+template <typename Body>
+inline void for_each_vector_of(int64_t count, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) body(i, WholeVector{});
+  if (i < count) body(i, FirstLanes{count - i});
+}
+
+// Calls for what will be read 8 KiB further on, which need not exist: a core alone does not keep enough reads under way
+// to fill the memory bus. Max-pooling of 38 MB takes 1.2 instead of 4.8 ms contiguous, 1.4 instead of 2.5
+// channels_last.
+inline void prefetch_ahead(const float* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + 8192); }
+
 // kLanes bytes as integers, and integers of 0 to 255 as bytes. GCC finds no short way for a conversion of one vector.
 inline IntVec load_bytes(const uint8_t* p) {
 #if defined(__AVX512F__)
