@@ -25,6 +25,8 @@ struct FfmaTile {
     int64_t output[Rows];  // offsets of the rows in the output, -1 beyond the last
   };
 
+  static_assert(sizeof(Shared) <= 64 * 1024);  // what a block may have on every architecture
+
   // The first of the calling thread's rows and columns; the others are at +i and +32 +i, and at +j and +16 +j.
   static __device__ int first_row() {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;

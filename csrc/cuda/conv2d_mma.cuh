@@ -89,6 +89,7 @@ struct MmaTile {
     int64_t output[Rows];
   };
   static_assert(Rows == Columns);
+  static_assert(sizeof(Shared) <= 64 * 1024);  // what a block may have on every architecture
 
   using Sums = float[kRowTiles][kColumnTiles][4];
 
