@@ -178,9 +178,10 @@ def test_max_pool2d(strict, dtype, pooling):
 
 @pytest.mark.parametrize("dtype", [*FLOATING, *INTEGERS], ids=str)
 def test_max_pool2d_by_vectors(strict, dtype):
-    """Whole packs of channels, and 2x2 windows that tile the rows."""
-    for seed, (size, layout) in enumerate([((2, 32, 6, 6), "channels_last"), ((2, 3, 4, 32), "contiguous")]):
-        for pooling in ((2, 2, 0, 1, False), (3, 2, 1, 1, False), (3, 1, 1, 1, True)):
+    """Whole packs of channels, 2x2 windows that tile the rows, and strips of rows."""
+    sizes = [((2, 32, 6, 6), "channels_last"), ((2, 3, 4, 32), "contiguous"), ((2, 3, 7, 20), "contiguous")]
+    for seed, (size, layout) in enumerate(sizes):
+        for pooling in ((2, 2, 0, 1, False), (3, 2, 1, 1, False), (3, 1, 1, 1, True), (2, 1, 1, 1, False)):
             assert_as_cpu(strict, POOL_LAYOUTS[layout](without_infinities(special(size, dtype, seed))), pooling)
 
 

@@ -28,4 +28,8 @@ void parallel_tasks(int64_t tasks, double work, const std::function<void(int64_t
   });
 }
 
+bool several_threads() {
+  return torch::stable::get_num_threads() > 1 && !in_forked_child.load(std::memory_order_relaxed);
+}
+
 }  // namespace convkit

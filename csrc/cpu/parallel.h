@@ -12,4 +12,7 @@ namespace convkit {
 // body must not throw.
 void parallel_tasks(int64_t tasks, double work, const std::function<void(int64_t)>& body);
 
+// Whether tasks may run on several threads.
+bool several_threads();
+
 }  // namespace convkit

@@ -5,6 +5,7 @@
 
 #include "common/pool2d_shape.h"
 #include "cuda/index.cuh"
+#include "cuda/pack.cuh"
 #include "cuda/relu.cuh"
 
 namespace convkit::cuda {
@@ -22,7 +23,7 @@ constexpr T lowest() {
 template <typename T>
 struct Winner {
   T value = lowest<T>();
-  int64_t tap;  // -1, which as a byte is kDeadTap: none
+  int tap;  // -1, which as a byte is kDeadTap: none
   bool found = false;
 
   // What is stored of the tap; after a ReLU, none if the value passes no gradient.
@@ -32,7 +33,7 @@ struct Winner {
   }
 
   __device__ void offer(T x, int64_t at) {
-    if (x > value || x != x) value = x, tap = at, found = true;
+    if (x > value || x != x) value = x, tap = static_cast<int>(at), found = true;
   }
 };
 
@@ -55,8 +56,28 @@ __device__ Winner<T> max_of_window(const Pool2dShape& s, const Index4d& at, bool
   for (int64_t i = h.begin; i < h.end; ++i)
     for (int64_t j = w.begin; j < w.end; ++j)
       winner.offer(load(h0 + i * s.dilation_h, w0 + j * s.dilation_w), i * s.kw + j);
-  if (!winner.found) winner.tap = tap_of_none<T>(s, at, channels_last);
+  if (!winner.found) winner.tap = static_cast<int>(tap_of_none<T>(s, at, channels_last));
   return winner;
+}
+
+// The taps of as many values, loaded and stored at once.
+template <typename Tap, int Lanes>
+struct alignas(Lanes * sizeof(Tap) < 16 ? Lanes * sizeof(Tap) : 16) TapPack {
+  Tap lane[Lanes];
+};
+
+// Whether 2x2 windows tile planes whose rows are whole packs.
+template <typename T>
+bool are_tiles(const Pool2dShape& s) {
+  return s.kh == 2 && s.kw == 2 && s.stride_h == 2 && s.stride_w == 2 && s.pad_h == 0 && s.pad_w == 0 &&
+         s.dilation_h == 1 && s.dilation_w == 1 && s.ih == 2 * s.oh && s.iw == 2 * s.ow && s.iw % Pack<T>::kLanes == 0;
+}
+
+// Whether all positions of contiguous planes, padding counted, fit 32 bits, and the window is square and not dilated.
+inline bool are_small_squares(const Pool2dShape& s) {
+  constexpr int64_t kLargest = 1 << 30;
+  return s.kh == s.kw && s.stride_h == s.stride_w && s.dilation_h == 1 && s.dilation_w == 1 && s.stride_h < kLargest &&
+         s.ih * s.iw < kLargest && (s.oh + 1) * s.stride_h < kLargest && (s.ow + 1) * s.stride_w < kLargest;
 }
 
 }  // namespace convkit::cuda

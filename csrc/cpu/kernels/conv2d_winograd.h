@@ -47,6 +47,7 @@ struct Conv2dWinograd {
   float* transformed_weight = nullptr;   // what transform_weight makes of it, block after block, or null
   float* patches = nullptr;              // what transform_input makes of the stage, block after block, or null
   int64_t first_block = 0, blocks = 0;   // of tiles: those of the stage
+  bool shared = false;                   // other threads read what one has transformed
   const float* bias = nullptr;           // [oc] or null
   View4d<float> output = {};
   bool relu = false;

@@ -63,7 +63,7 @@ struct TileView {
   int64_t row, col;
 };
 
-// The same in two dimensions: out[i][j] = finish(sum over r, s of T[i][r] in[r][s] T[j][s]), columns first.
+// The same in two dimensions, columns first: finish(place of [i][j], sum over r, s of T[i][r] in[r][s] T[j][s]).
 template <int In, int Out, typename Transform, typename Finish>
 [[gnu::always_inline]] inline void transform_2d(Transform transform, TileView<const float> from, TileView<float> to,
                                                 Finish finish) {
@@ -82,11 +82,13 @@ template <int In, int Out, typename Transform, typename Finish>
     Vec out[Out];
     transform(columns[i], out);
 #pragma GCC unroll 6
-    for (int j = 0; j < Out; ++j) store(to.data + i * to.row + j * to.col, finish(out[j]));
+    for (int j = 0; j < Out; ++j) finish(to.data + i * to.row + j * to.col, out[j]);
   }
 }
 
-inline Vec unchanged(Vec value) { return value; }
+// The last step of a transform.
+constexpr auto kStore = [](float* place, Vec value) { store(place, value); };
+constexpr auto kStoreFar = [](float* place, Vec value) { store_far(place, value); };
 
 // A block of tiles is walked in runs of tiles side by side: tiles [first, first + tiles) of the task lie in tile row
 // `h` of image `n`, from tile column `w` on.
@@ -105,11 +107,17 @@ void for_each_run(const Blocking& b, int64_t begin, int64_t end, Body body) {
   }
 }
 
+// Whether transformed patches are for other threads too.
+inline bool shares_patches(const Conv2dWinograd& conv) { return conv.patches && conv.shared; }
+inline bool shares_patches(const Conv2dWinogradBackwardWeight&) { return false; }
+
 // -> transformed [36, `point` apart][ics] of one patch [6, 6, ics], whose channels fill whole vectors.
-inline void winograd_transform_patch(const float* patch, int64_t row, int64_t pixel, int64_t ics, float* transformed,
-                                     int64_t point) {
+template <typename Finish>
+[[gnu::noinline]] void winograd_transform_patch(TileView<const float> patch, int64_t ics, float* transformed, int64_t point,
+                                     Finish finish) {
   for (int64_t c = 0; c < ics; c += kLanes)
-    transform_2d<6, 6>(winograd_input, {patch + c, row, pixel}, {transformed + c, 6 * point, point}, unchanged);
+    transform_2d<6, 6>(winograd_input, {patch.data + c, patch.row, patch.col}, {transformed + c, 6 * point, point},
+                       finish);
 }
 
 // -> input [36, tiles, channels], channels rounded up to whole vectors.
@@ -122,15 +130,21 @@ void winograd_transform_input(const Conv& conv, const WinogradRun& run, int64_t 
   const float* image = x.data + run.n * x.n + ic * x.c;
   const int64_t h = run.h * kWinogradTile - s.pad_top, w = run.w * kWinogradTile - s.pad_left;
   float* v = transformed + run.first * channels;
+  const auto transform_patch = [&](TileView<const float> patch) {
+    if (shares_patches(conv))
+      winograd_transform_patch(patch, channels, v, point, kStoreFar);
+    else
+      winograd_transform_patch(patch, channels, v, point, kStore);
+  };
   if (channels > ics) fill_zero(band, kWinogradPatch * (run.tiles * kWinogradTile + 2) * channels);
   if (x.c == 1 && channels == ics) {  // patches inside a channels_last image are read where they lie
     for (int64_t t = 0; t < run.tiles; ++t, v += channels) {
       const int64_t col = w + t * kWinogradTile;
       if (h >= 0 && h + kWinogradPatch <= s.ih && col >= 0 && col + kWinogradPatch <= s.iw) {
-        winograd_transform_patch(image + h * x.h + col * x.w, x.h, x.w, ics, v, point);
+        transform_patch({image + h * x.h + col * x.w, x.h, x.w});
       } else {
         pack_band(x, image, {h, kWinogradPatch, s.ih}, {col, kWinogradPatch, s.iw}, ics, ics, band);
-        winograd_transform_patch(band, kWinogradPatch * ics, ics, ics, v, point);
+        transform_patch({band, kWinogradPatch * ics, ics});
       }
     }
     return;
@@ -138,7 +152,7 @@ void winograd_transform_input(const Conv& conv, const WinogradRun& run, int64_t 
   const int64_t columns = run.tiles * kWinogradTile + 2;
   pack_band(x, image, {h, kWinogradPatch, s.ih}, {w, columns, s.iw}, ics, channels, band);
   for (int64_t t = 0; t < run.tiles; ++t, v += channels)
-    winograd_transform_patch(band + t * kWinogradTile * channels, columns * channels, channels, channels, v, point);
+    transform_patch({band + t * kWinogradTile * channels, columns * channels, channels});
 }
 
 // A block of weights: a chunk of output channels x a chunk of input channels.
@@ -207,7 +221,10 @@ void winograd_transform_weight(const Conv2dWinograd& conv, const WinogradWeightB
       else if (step < kTileCols)
         winograd_prefetch(conv.weight, block.oc + min(o + step, block.ocs - 1),
                           min(block.ic + i + kWinogradPanel, conv.shape.ic - 1));
-      transform_2d<3, 6>(winograd_weight, {panel + at, 3 * size, size}, {u + at, 6 * point, point}, unchanged);
+      const TileView<const float> from{panel + at, 3 * size, size};
+      const TileView<float> to{u + at, 6 * point, point};
+      conv.transformed_weight&& conv.shared ? transform_2d<3, 6>(winograd_weight, from, to, kStoreFar)
+                                            : transform_2d<3, 6>(winograd_weight, from, to, kStore);
     }
   });
 }
@@ -235,8 +252,13 @@ void winograd_transform_output(const Conv2dWinograd& conv, const WinogradRun& ru
     for (int64_t t = 0; t < run.tiles; ++t) {
       const float* m = sums + (run.first + t) * channels + c;
       float* tile = pixels + t * kWinogradTile * pixel + c;
-      transform_2d<6, 4>(winograd_output, {m, 6 * point, point}, {tile, pixel_row, pixel},
-                         [=, relu_too = conv.relu](Vec value) { return relu_too ? relu(value + bias) : value + bias; });
+      const auto finish = [=, relu_too = conv.relu](auto store_to) {
+        return [=](float* place, Vec value) { store_to(place, relu_too ? relu(value + bias) : value + bias); };
+      };
+      const TileView<const float> from{m, 6 * point, point};
+      const TileView<float> to{tile, pixel_row, pixel};
+      in_place ? transform_2d<6, 4>(winograd_output, from, to, finish(kStoreFar))
+               : transform_2d<6, 4>(winograd_output, from, to, finish(kStore));
     }
   }
   if (conv.pool) {

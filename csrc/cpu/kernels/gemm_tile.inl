@@ -63,7 +63,7 @@ inline void finish_tile(Vec (&sum)[Rows][Vecs], const GemmTile& tile) {
                [&](Vec& value, float* place) { value += load_first(place, rest); });
   if (tile.bias) each([&](Vec& value, int, int v) { value += load(tile.bias + v * kLanes); });
   if (tile.relu) each([&](Vec& value, int, int) { value = relu(value); });
-  each_place([](Vec& value, float* place) { store(place, value); },
+  each_place([](Vec& value, float* place) { store_far(place, value); },
              [&](Vec& value, float* place) { store_first(place, value, rest); });
 }
 
