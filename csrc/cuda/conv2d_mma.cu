@@ -166,9 +166,15 @@ __device__ void store_pooled(const ConvGemm<T>& p, const typename Tile::Shared& 
   }
 }
 
+// Pooled, the registers of one block less: single elements and the total of three terms take them.
+template <typename Tile, int Vector, bool Pooled>
+constexpr int kBlocks =
+    Pooled && (Vector == 1 || Tile::kThreeTerms) && Tile::kBlocks > 1 ? Tile::kBlocks - 1 : Tile::kBlocks;
+
 // Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
 template <typename Tile, int Vector, bool Pooled, typename T = typename Tile::Element>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_mma_kernel(const ConvGemm<T> p) {
+__global__ void __launch_bounds__(Tile::kThreads, (kBlocks<Tile, Vector, Pooled>))
+    conv2d_mma_kernel(const ConvGemm<T> p) {
   auto& shared = shared_memory<typename Tile::Shared>();
   const int split = blockIdx.z % p.splits;
   const GemmPhase phase = p.phases[blockIdx.z / p.splits];
