@@ -83,6 +83,13 @@ def test_a_graph_replays_the_call_on_new_values(name):
     assert_same(results, results_of(name, tensors))
 
 
+def test_a_prepacked_weight_is_packed_in_each_call():
+    input, weight, bias = (t.detach() for t in tensors_of())
+    packed = convkit.prepack(weight, bias, padding=1)
+    assert packed.packed is None
+    assert torch.equal(convkit.conv2d(input, packed, padding=1), convkit.conv2d(input, weight, bias, padding=1))
+
+
 @SEVERAL
 @EVERY_CALL
 def test_the_tensors_device_counts_not_the_current_one(name):
