@@ -38,7 +38,14 @@ KERNEL_FLAGS = ["-fno-exceptions", "-fno-rtti", "-ffp-contract=fast", "-fno-math
 # gcc's regional allocator leaves half the registers idle in a tile of 7 rows and reads its columns from memory.
 KERNEL_FLAGS += ["-fira-region=one"]
 STABLE_ABI = [f"-DTORCH_TARGET_VERSION=0x{MINIMUM_TORCH[0]:02x}{MINIMUM_TORCH[1]:02x}000000000000"]
-NVCC_FLAGS = ["-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden", "--cudart=static", "--threads=2"]
+NVCC_FLAGS = [
+    "-O3",
+    "-std=c++20",
+    "--expt-relaxed-constexpr",
+    "-Xcompiler=-fPIC,-fvisibility=hidden",
+    "--cudart=static",
+    "--threads=2",
+]
 
 
 def find_torch():

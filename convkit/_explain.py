@@ -14,11 +14,15 @@ _DIRECTIONS = {
     "conv2d_backward_input": "backward_input",
     "conv2d_backward_weight": "backward_weight",
 }
+_CUDA = bool(_C.build_info()["cuda_archs"])
 
 
 @dataclass(frozen=True)
 class OpPlan:
-    """How one op of a call runs. ``tile`` is (pixels, output channels) of the register tile, bytes are of one task."""
+    """How one op of a call runs. ``tile`` is (pixels, output channels) of the register tile, bytes are of one task.
+
+    Of a call on CUDA, ``algorithm`` and ``passed_over`` are all there is.
+    """
 
     op: str
     sizes: tuple
@@ -37,9 +41,10 @@ class OpPlan:
         sizes = ", ".join("x".join(map(str, size)) for size in self.sizes)
         lines = [f"{self.op}({sizes}) {self.dtype} on {self.device}"]
         if self.algorithm is None:
-            return f"{lines[0]}: one kernel, {self.isa}, {self.threads} threads"
+            return f"{lines[0]}: one kernel" + (f", {self.isa}, {self.threads} threads" if self.isa else "")
         lines.append(f"  algorithm     {self.algorithm}")
-        lines.append(f"  isa, threads  {self.isa}, {self.threads}")
+        if self.isa:
+            lines.append(f"  isa, threads  {self.isa}, {self.threads}")
         if self.tasks:
             lines.append(f"  tile          {self.tile[0]} pixels x {self.tile[1]} channels in registers")
             lines.append(f"  tasks         {self.tasks}")
@@ -60,7 +65,7 @@ class Plan:
         return "\n".join(map(str, self.ops)) or "no convkit op ran"
 
 
-def _conv2d_plan(name, args):
+def _conv2d_plan(name, args, device):
     """The planner's answer for one convolution op, from the arguments of its schema."""
     direction = _DIRECTIONS[name]
     if direction == "forward":
@@ -79,7 +84,8 @@ def _conv2d_plan(name, args):
     output = output_size(name, input_size, weight_size, stride, padding, dilation, groups)
     window = [*weight_size[2:], *stride, padding[0], padding[2], *dilation, groups]
     dtype = str(input.dtype).removeprefix("torch.")
-    return _C.conv2d_plan(direction, [*input_size, *output[1:], *window], dtype, algorithm)
+    plan = _C.conv2d_plan if device == "cpu" else _C.cuda_conv2d_plan
+    return plan(direction, [*input_size, *output[1:], *window], dtype, algorithm)
 
 
 class _Recorder(TorchDispatchMode):
@@ -91,14 +97,16 @@ class _Recorder(TorchDispatchMode):
         if func.namespace == "convkit":
             name = func._opname
             tensors = [a for a in args if isinstance(a, torch.Tensor)]
-            extra = _conv2d_plan(name, args) if name in _DIRECTIONS and tensors[0].device.type == "cpu" else {}
+            device = tensors[0].device.type
+            planned = name in _DIRECTIONS and (device == "cpu" or (device == "cuda" and _CUDA))
+            extra = _conv2d_plan(name, args, device) if planned else {}
             self.plans.append(
                 OpPlan(
                     op=name,
                     sizes=tuple(tuple(t.shape) for t in tensors),
                     dtype=str(tensors[0].dtype).removeprefix("torch."),
-                    device=tensors[0].device.type,
-                    isa=_C.isa() if tensors[0].device.type == "cpu" else None,
+                    device=device,
+                    isa=_C.isa() if device == "cpu" else None,
                     threads=torch.get_num_threads(),
                     **extra,
                 )

@@ -12,6 +12,7 @@
 #include "cpu/isa.h"
 #include "cpu/limits.h"
 #include "cpu/workspace.h"
+#include "cuda/conv2d_plan.h"
 
 namespace py = pybind11;
 
@@ -19,6 +20,21 @@ namespace py = pybind11;
 using Shape = std::array<int64_t, 16>;
 
 convkit::Conv2dShape conv2d_shape(const Shape& shape) { return std::bit_cast<convkit::Conv2dShape>(shape); }
+
+template <auto Plan>
+py::dict conv2d_plan(const std::string& direction, const Shape& shape, const std::string& dtype,
+                     const std::string& algorithm) {
+  const auto plan = Plan(direction, conv2d_shape(shape), dtype, algorithm);
+  py::dict result;
+  result["algorithm"] = plan.algorithm;
+  result["passed_over"] =
+      py::dict(py::cast(std::map<std::string, std::string>(plan.passed_over.begin(), plan.passed_over.end())));
+  result["tile"] = py::make_tuple(plan.tile_rows, plan.tile_cols);
+  result["tasks"] = plan.tasks;
+  result["workspace_bytes"] = plan.workspace_bytes;
+  result["packed_bytes"] = plan.packed_bytes;
+  return result;
+}
 
 PYBIND11_MODULE(_C, m) {
   m.def("build_info", [] {
@@ -50,17 +66,8 @@ PYBIND11_MODULE(_C, m) {
                              reinterpret_cast<uint8_t*>(packed));
       },
       py::call_guard<py::gil_scoped_release>());
-  m.def("conv2d_plan",
-        [](const std::string& direction, const Shape& shape, const std::string& dtype, const std::string& algorithm) {
-          const auto plan = convkit::conv2d_plan(direction, conv2d_shape(shape), dtype, algorithm);
-          py::dict result;
-          result["algorithm"] = plan.algorithm;
-          result["passed_over"] =
-              py::dict(py::cast(std::map<std::string, std::string>(plan.passed_over.begin(), plan.passed_over.end())));
-          result["tile"] = py::make_tuple(plan.tile_rows, plan.tile_cols);
-          result["tasks"] = plan.tasks;
-          result["workspace_bytes"] = plan.workspace_bytes;
-          result["packed_bytes"] = plan.packed_bytes;
-          return result;
-        });
+  m.def("conv2d_plan", &conv2d_plan<convkit::conv2d_plan>);
+#if CONVKIT_CUDA
+  m.def("cuda_conv2d_plan", &conv2d_plan<convkit::cuda::conv2d_plan>);
+#endif
 }

@@ -10,8 +10,10 @@ hypothesis.settings.load_profile("convkit")
 
 @pytest.fixture(autouse=True)
 def same_start():
-    """Seed torch, and give the threads back that a test took."""
+    """Seed torch, compute float32 as such on CUDA, and give the threads back that a test took."""
     threads = torch.get_num_threads()
     torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
     yield
     torch.set_num_threads(threads)

@@ -6,6 +6,7 @@ from _ops import CALLS
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import convkit
+from tests._devices import DEVICES
 
 EVERY_CALL = pytest.mark.parametrize("name", CALLS)
 
@@ -16,8 +17,10 @@ def leaves_of(name):
 
 
 @EVERY_CALL
-def test_gradient(name):
-    function, tensors = leaves_of(name)
+@DEVICES
+def test_gradient(name, device):
+    function, tensors = CALLS[name]
+    tensors = [t.to(device, copy=True).requires_grad_() for t in tensors]
     assert gradcheck(function, tensors, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
 
 
@@ -111,12 +114,16 @@ def test_a_raw_op_has_a_gradient(call):
     assert gradient.sum() > 0
 
 
-def test_autocast_lowers_conv2d_and_linear_and_keeps_the_others():
-    input, weight = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = convkit.conv2d(input, weight, torch.randn(4))
+@DEVICES
+def test_autocast_lowers_conv2d_and_linear_and_keeps_the_others(device):
+    def randn(*size):
+        return torch.randn(size, device=device)
+
+    input, weight = randn(2, 3, 8, 8), randn(4, 3, 3, 3)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        output = convkit.conv2d(input, weight, randn(4))
         assert output.dtype == torch.bfloat16
-        assert convkit.linear(torch.randn(3, 5), torch.randn(2, 5)).dtype == torch.bfloat16
+        assert convkit.linear(randn(3, 5), randn(2, 5)).dtype == torch.bfloat16
         assert convkit.conv2d(input, weight, activation="relu", max_pool=2).dtype == torch.bfloat16
         assert convkit.conv2d(input.double(), weight.double()).dtype == torch.float64
         for dtype in (torch.float32, torch.bfloat16):
@@ -125,9 +132,11 @@ def test_autocast_lowers_conv2d_and_linear_and_keeps_the_others():
     assert convkit.conv2d(input, weight).dtype == torch.float32
 
 
-def test_autocast_gives_gradients_in_the_dtype_of_the_leaves():
-    leaves = [torch.randn(size, requires_grad=True) for size in [(2, 3, 8, 8), (4, 3, 3, 3), (4,)]]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+@DEVICES
+def test_autocast_gives_gradients_in_the_dtype_of_the_leaves(device):
+    sizes = [(2, 3, 8, 8), (4, 3, 3, 3), (4,)]
+    leaves = [torch.randn(size, device=device, requires_grad=True) for size in sizes]
+    with torch.autocast(device, dtype=torch.bfloat16):
         output = convkit.conv2d(*leaves)
     low = [leaf.detach().bfloat16().requires_grad_() for leaf in leaves]
     expected = torch.autograd.grad(convkit.conv2d(*low).sum(), low)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import convkit
 from convkit.testing import shapes, tolerances
+from tests._devices import DEVICES, on
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 CASES = pytest.mark.parametrize("case", shapes.CASES, ids=str)
@@ -46,9 +47,13 @@ def call(case, algorithm="auto"):
     return functools.partial(convkit.conv2d, **case.arguments, algorithm=algorithm)
 
 
-def check(case, tensors, grad_output=None, only=None):
+def check(case, tensors, grad_output=None, only=None, device="cpu"):
     """Every algorithm under the contract, with gradients and without; `auto` is held to that of what it takes."""
     contract = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
+    if device != "cpu":
+        for algorithm in ("auto", "generic"):
+            contract.hold(on(device, call(case, algorithm)), "generic")
+        return
     for algorithm in only or algorithms(tensors[0].dtype, case):
         plan = convkit.explain(call(case, algorithm), *tensors).ops[0]
         held_to = "winograd" if plan.algorithm == "winograd" else "direct"
@@ -58,11 +63,12 @@ def check(case, tensors, grad_output=None, only=None):
 
 @CASES
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_values_and_gradients(case, dtype):
+@DEVICES
+def test_values_and_gradients(case, dtype, device):
     layouts = ["contiguous", "channels_last", "sliced"] if dtype in tolerances.HALF_TYPES else list(shapes.LAYOUTS)
     for i, layout in enumerate(layouts):
         tensors = tensors_of(case, dtype, layout, bias=i % 2 == 0)
-        check(case, tensors, grad_output_of(case, tensors, layout))
+        check(case, tensors, grad_output_of(case, tensors, layout), device=device)
 
 
 @CASES
@@ -76,13 +82,15 @@ def test_without_bias_and_with_a_gradient_of_another_layout(case, layout):
 
 @CASES
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_output_has_torchs_strides(case, dtype):
+@DEVICES
+def test_output_has_torchs_strides(case, dtype, device):
     torch.set_num_threads(1)
     for layout in shapes.LAYOUTS:
         for weight_layout in ("contiguous", "channels_last", "transposed"):
             tensors = tensors_of(case, dtype, layout, weight_layout=weight_layout)
             expected = F.conv2d(*tensors, **case.arguments)
-            for algorithm in algorithms(dtype, case):
+            tensors = [t.to(device) for t in tensors]
+            for algorithm in algorithms(dtype, case) if device == "cpu" else ["auto", "generic"]:
                 actual = convkit.conv2d(*tensors, **case.arguments, algorithm=algorithm)
                 assert actual.stride() == expected.stride(), f"{layout} input, {weight_layout} weight, {algorithm}"
 

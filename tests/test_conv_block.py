@@ -7,6 +7,7 @@ import torch
 
 import convkit
 from convkit.testing import shapes, tolerances
+from tests._devices import DEVICES, on
 
 NAN = float("nan")
 FORMATS = pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -39,12 +40,9 @@ def same_bits(one, other):
     return torch.equal(one, other) and torch.equal(one.signbit(), other.signbit())
 
 
-def assert_same(tensors, arguments, max_pool, activation="relu", grad_output=None):
-    def composed(*args):
-        return compose(*args, arguments, max_pool, activation)
-
-    def fused(*args):
-        return fuse(*args, arguments, max_pool, activation)
+def assert_same(tensors, arguments, max_pool, activation="relu", grad_output=None, device="cpu"):
+    composed = on(device, lambda *args: compose(*args, arguments, max_pool, activation))
+    fused = on(device, lambda *args: fuse(*args, arguments, max_pool, activation))
 
     plain = composed(*tensors)
     assert same_bits(fused(*tensors), plain), "without gradients"
@@ -65,18 +63,22 @@ def tensors_of(case, dtype=torch.float32, layout="contiguous", bias=True):
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("max_pool", POOLS, ids=str)
 @FORMATS
-def test_same_bits_as_composed(case, max_pool, layout):
-    for algorithm in ("auto", "direct", "generic"):
-        assert_same(tensors_of(case, layout=layout), {**case.arguments, "algorithm": algorithm}, max_pool)
+@DEVICES
+def test_same_bits_as_composed(case, max_pool, layout, device):
+    for algorithm in ("auto", "direct", "generic") if device == "cpu" else ("auto", "generic"):
+        arguments = {**case.arguments, "algorithm": algorithm}
+        assert_same(tensors_of(case, layout=layout), arguments, max_pool, device=device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("activation", [None, "relu"])
 @FORMATS
-def test_other_dtypes_and_no_activation(dtype, activation, layout):
+@DEVICES
+def test_other_dtypes_and_no_activation(dtype, activation, layout, device):
+    arguments = CASES[1].arguments
     for max_pool in (2, (3, 2, 1)):
-        assert_same(tensors_of(CASES[1], dtype, layout, bias=False), CASES[1].arguments, max_pool, activation)
-        assert_same(tensors_of(CASES[1], layout=layout), CASES[1].arguments, max_pool, activation)
+        assert_same(tensors_of(CASES[1], dtype, layout, bias=False), arguments, max_pool, activation, device=device)
+        assert_same(tensors_of(CASES[1], layout=layout), arguments, max_pool, activation, device=device)
 
 
 def image_through(values, layout="contiguous", channels=17):

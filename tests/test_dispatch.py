@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._C import DispatchKey, DispatchKeySet
 
+import convkit
 from tests._tree import CUDA_ARCHS, OPS, ROOT
 
 
@@ -54,6 +55,18 @@ def test_the_cuda_kernel_says_what_is_missing(op):
             rf"convkit\.{op}: convkit was built without its CUDA kernels \(.*\); install it .*", message
         )
     elif absent:
-        assert message == f"convkit.{op} has no CUDA kernel yet; move the tensors to the CPU"
+        assert message == f"convkit.{op} has no CUDA kernel; move the tensors to the CPU"
     else:
         assert message.startswith(f"{op}: expected CUDA tensors, but got one on cpu")
+
+
+@pytest.mark.skipif(not CUDA_ARCHS, reason="this convkit was built without CUDA kernels")
+def test_the_plan_of_a_cuda_call_has_a_reason_for_every_algorithm_but_one():
+    shape = [2, 16, 9, 9, 16, 9, 9, 3, 3, 1, 1, 1, 1, 1, 1, 16]
+    plan = convkit._library._C.cuda_conv2d_plan("forward", shape, "float32", "auto")
+    assert plan["algorithm"] == "depthwise"
+    assert plan["passed_over"]["winograd"] == "it has no CUDA kernel"
+    assert plan["passed_over"]["generic"] == "an earlier choice serves"
+    assert all(plan["passed_over"].values())
+    plan = convkit._library._C.cuda_conv2d_plan("backward_weight", shape, "float64", "auto")
+    assert plan["algorithm"] == "generic"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import convkit
 from convkit.testing import shapes, tolerances
+from tests._devices import DEVICES, on
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # rows, in_features, out_features: a few rows have a kernel of their own; blocks of 8, 16 and 32 outputs.
@@ -37,25 +38,27 @@ def tensors_of(rows, features, outputs, dtype=torch.float32, layouts=("contiguou
     return [input, weight, shapes.random((2 * outputs,), dtype, seed=3)[::2]]
 
 
-def check(tensors, layout="contiguous"):
+def check(tensors, layout="contiguous", device="cpu"):
     """A call under the contract, with gradients and without."""
     size = (*tensors[0].shape[:-1], *tensors[1].shape[:-1])
     grad_output = shapes.random(size, tensors[0].dtype, seed=4)
     if grad_output.dim() == 2:
         grad_output = LAYOUTS[layout](grad_output)
     contract = tolerances.Contract(F.linear, tensors, grad_output)
-    contract.hold(convkit.linear)
-    contract.hold_results([convkit.linear(*tensors)])
+    held_to = "direct" if device == "cpu" else "generic"
+    contract.hold(on(device, convkit.linear), held_to)
+    contract.hold_results([on(device, convkit.linear)(*tensors)], held_to)
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_values_and_gradients(sizes, dtype):
+@DEVICES
+def test_values_and_gradients(sizes, dtype, device):
     for layout in LAYOUTS:
         both = "contiguous" if layout == "expanded" else layout  # else all outputs were one number, and no sample
         for layouts in ((layout, "contiguous"), ("contiguous", layout), (both, both)):
             tensors = tensors_of(*sizes, dtype, layouts)
-            check(tensors if layout == "contiguous" else [*tensors[:2], None], layout)
+            check(tensors if layout == "contiguous" else [*tensors[:2], None], layout, device)
 
 
 @pytest.mark.parametrize("kind", ["same_sign", "offset"])

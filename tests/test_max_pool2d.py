@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import convkit
 from convkit.testing import shapes
+from tests._devices import DEVICES
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 FLOATING = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -62,10 +63,10 @@ def same_bits(one, other):
 
 
 def torchs(x, *pooling):
-    """torch's values and indices; through int32 for narrow integers, which torch refuses in some layouts."""
+    """torch's values and indices; of integers, which it pools on the CPU only, narrow ones through int32."""
     wide = x.to(torch.int32) if x.dtype in INTEGERS[:3] else x
-    values, indices = F.max_pool2d(wide, *pooling, return_indices=True)
-    return values.to(x.dtype), indices
+    values, indices = F.max_pool2d(wide.cpu() if x.dtype in INTEGERS else wide, *pooling, return_indices=True)
+    return values.to(x.device, x.dtype), indices.to(x.device)
 
 
 def assert_as_torch(x, *pooling):
@@ -79,9 +80,10 @@ def assert_as_torch(x, *pooling):
 
 @pytest.mark.parametrize("pooling", POOLINGS, ids=str)
 @pytest.mark.parametrize("dtype", [*FLOATING, *INTEGERS], ids=str)
-def test_values_and_indices(dtype, pooling):
+@DEVICES
+def test_values_and_indices(dtype, pooling, device):
     for seed, arrange in enumerate(LAYOUTS.values()):
-        assert_as_torch(arrange(special((2, 17, 13, 18), dtype, seed)), *pooling)
+        assert_as_torch(arrange(special((2, 17, 13, 18), dtype, seed).to(device)), *pooling)
 
 
 @FORMATS
@@ -111,9 +113,10 @@ def test_every_output_width_around_a_vector(stride, layout):
 
 @FORMATS
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
-def test_windows_of_infinities_and_zeros(dtype, layout):
+@DEVICES
+def test_windows_of_infinities_and_zeros(dtype, layout, device):
     for value in (float("-inf"), -0.0, 0.0, float("nan")):
-        x = LAYOUTS[layout](torch.full((1, 9, 8, 9), value, dtype=dtype))
+        x = LAYOUTS[layout](torch.full((1, 9, 8, 9), value, dtype=dtype, device=device))
         for pooling in POOLINGS:
             assert_as_torch(x, *pooling)
 
@@ -279,10 +282,11 @@ def test_steps_much_longer_than_the_window():
 @FORMATS
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
 @pytest.mark.parametrize("pooling", POOLINGS, ids=str)
-def test_gradient(pooling, dtype, layout):
-    x = LAYOUTS[layout](shapes.random((2, 9, 13, 18), dtype, seed=1)).requires_grad_()
+@DEVICES
+def test_gradient(pooling, dtype, layout, device):
+    x = LAYOUTS[layout](shapes.random((2, 9, 13, 18), dtype, seed=1).to(device)).requires_grad_()
     output = convkit.max_pool2d(x, *pooling)
-    grad_output = shapes.random(output.shape, dtype, seed=2)
+    grad_output = shapes.random(output.shape, dtype, seed=2).to(device)
     (grad,) = torch.autograd.grad(output, x, grad_output)
     exact_x = x.detach().double().requires_grad_()
     (exact,) = torch.autograd.grad(F.max_pool2d(exact_x, *pooling), exact_x, grad_output.double())

@@ -5,6 +5,7 @@ import torch
 
 import convkit
 from convkit.testing.shapes import LAYOUTS, random
+from tests._devices import DEVICES
 
 GEOMETRY = ([2, 1], [1, 0, 2, 1], [1, 2], 1)  # stride, padding (top, bottom, left, right), dilation, groups
 POOL = ([3, 2], [2, 1], [1, 1], [1, 1])  # kernel_size, stride, padding, dilation
@@ -64,10 +65,11 @@ def op_of(name):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_opcheck(name, dtype, layout):
-    if name == "conv2d_packed" and dtype != torch.float32:
-        pytest.skip("packed weights are float32")
-    arguments = samples(name, dtype, layout)
+@DEVICES
+def test_opcheck(name, dtype, layout, device):
+    if name == "conv2d_packed" and (dtype != torch.float32 or device != "cpu"):
+        pytest.skip("packed weights are float32 on the CPU")
+    arguments = [a.to(device) if isinstance(a, torch.Tensor) else a for a in samples(name, dtype, layout)]
     torch.library.opcheck(op_of(name), arguments)
     if name == "relu_" or name in NOT_DIFFERENTIABLE:
         return  # relu_ as a raw op refuses to record a gradient

@@ -47,6 +47,12 @@ def test_prepack_gives_the_same_bits(name, memory_format, epilogue):
         assert torch.equal(convkit.conv2d(input, packed, None, *geometry, **epilogue), expected)
 
 
+def test_a_weight_elsewhere_than_on_the_cpu_is_not_packed_and_leaves_the_choice_to_its_calls():
+    packed = convkit.prepack(torch.empty(32, 32, 3, 3, device="meta"))
+    assert packed.packed is None
+    assert packed.algorithm == "auto"
+
+
 @pytest.mark.parametrize("algorithm", ["winograd", "direct", "generic"])
 def test_prepack_decides_the_algorithm(algorithm):
     input, weight, bias, geometry = operands("winograd")

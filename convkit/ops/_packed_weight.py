@@ -29,7 +29,7 @@ def _fake(input, weight, bias, packed_weight, *arguments):
     op = "conv2d_packed"
     output = fake_output(op, input, weight, bias, geometry)
     check_activation(op, activation)
-    check_algorithm(op, algorithm)
+    check_algorithm(op, algorithm, input.device)
     if not max_pool:
         return output
     pool = (max_pool[:2], max_pool[2:4], max_pool[4:])
@@ -81,7 +81,7 @@ class PackedWeight:
     Attributes:
         weight, bias: the originals, detached; bias may be None.
         stride, padding, dilation, groups: of the calls that it serves; padding is (top, bottom, left, right).
-        algorithm: the one that it was packed for.
+        algorithm: the one that it was packed for; of a weight that is not on the CPU, the one that was asked for.
         isa: the instruction set that it was packed for; on another one calls pack ``weight`` themselves.
         packed: uint8 bytes, or None where the algorithm packs nothing.
     """
@@ -116,9 +116,11 @@ def prepack_arguments(weight, bias, stride, padding, dilation, groups, input_siz
     """`convkit.prepack` with arguments that are checked and normalised."""
     weight, bias = weight.detach(), None if bias is None else bias.detach()
     shape = _shape((1, weight.shape[1] * groups, *input_size), tuple(weight.shape), stride, padding, dilation, groups)
-    dtype = str(weight.dtype).removeprefix("torch.")
-    algorithm = _C.conv2d_plan("forward", shape, dtype, algorithm)["algorithm"]
-    packs = weight.dtype == torch.float32 and weight.device.type == "cpu" and _C.packed_weight_bytes(shape, algorithm)
+    on_cpu = weight.device.type == "cpu"  # elsewhere each call chooses, and packs in its stream
+    if on_cpu:
+        dtype = str(weight.dtype).removeprefix("torch.")
+        algorithm = _C.conv2d_plan("forward", shape, dtype, algorithm)["algorithm"]
+    packs = on_cpu and weight.dtype == torch.float32 and _C.packed_weight_bytes(shape, algorithm)
     packed = _pack(weight, shape, algorithm) if packs else None
     return PackedWeight(weight, bias, stride, padding, dilation, groups, algorithm, _C.isa(), packed)
 

@@ -14,8 +14,8 @@ struct Conv2dShape {
   int64_t dilation_h, dilation_w;
   int64_t groups;
 
-  int64_t group_ic() const { return ic / groups; }
-  int64_t group_oc() const { return oc / groups; }
+  constexpr int64_t group_ic() const { return ic / groups; }
+  constexpr int64_t group_oc() const { return oc / groups; }
 };
 
 // A 4-D tensor by pointer and strides, in elements. A weight [oc, ic, kh, kw] is one too: n is its output channel.

@@ -1,5 +1,5 @@
 // 16-bit floating-point numbers as storage: they are widened to float to compute and rounded once, to nearest
-// even.
+// even. All of it is constexpr, which lets device code use it.
 #pragma once
 
 #include <bit>
@@ -12,18 +12,18 @@ struct BFloat16 {
   uint16_t bits = 0;
 
   BFloat16() = default;
-  explicit BFloat16(float x) {
+  constexpr explicit BFloat16(float x) {
     const uint32_t u = std::bit_cast<uint32_t>(x);
     bits = x != x ? 0x7FC0 : static_cast<uint16_t>((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
   }
-  operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  constexpr operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
 struct Half {
   uint16_t bits = 0;
 
   Half() = default;
-  explicit Half(float x) {
+  constexpr explicit Half(float x) {
     const uint32_t u = std::bit_cast<uint32_t>(x);
     const uint16_t sign = static_cast<uint16_t>(u >> 16) & 0x8000;
     const float magnitude = std::bit_cast<float>(u & 0x7FFFFFFF);
@@ -38,7 +38,7 @@ struct Half {
       bits = sign | static_cast<uint16_t>((m - 0x38000000 + 0x0FFF + ((m >> 13) & 1)) >> 13);
     }
   }
-  operator float() const {
+  constexpr operator float() const {
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
     const uint32_t rest = bits & 0x7FFF;
     if (rest >= 0x7C00) return std::bit_cast<float>(sign | 0x7F800000 | (rest & 0x3FF) << 13);

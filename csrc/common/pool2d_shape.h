@@ -29,11 +29,11 @@ constexpr uint8_t kDeadTap = 255;
 struct WindowRange {
   int64_t begin, end;
 
-  bool empty() const { return begin == end; }
+  constexpr bool empty() const { return begin == end; }
 
-  WindowRange(int64_t out, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel, int64_t size) {
+  constexpr WindowRange(int64_t out, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel, int64_t size)
+      : begin(0), end(kernel) {
     const int64_t start = out * stride - pad;
-    begin = 0, end = kernel;
     // Most windows, without a division; the span alone may be nearly 2^63.
     if (start >= 0 && start < size && (kernel - 1) * dilation < size - start) return;
     begin = start < 0 ? min(ceil_div(-start, dilation), kernel) : 0;
@@ -41,10 +41,10 @@ struct WindowRange {
   }
 };
 
-inline WindowRange window_h(const Pool2dShape& s, int64_t oh) {
+constexpr WindowRange window_h(const Pool2dShape& s, int64_t oh) {
   return {oh, s.stride_h, s.pad_h, s.dilation_h, s.kh, s.ih};
 }
-inline WindowRange window_w(const Pool2dShape& s, int64_t ow) {
+constexpr WindowRange window_w(const Pool2dShape& s, int64_t ow) {
   return {ow, s.stride_w, s.pad_w, s.dilation_w, s.kw, s.iw};
 }
 

@@ -1,13 +1,13 @@
 // conv2d on the CPU: checks, chooses the algorithm, allocates, runs.
 #include "cpu/generic/conv2d.h"
 
-#include "cpu/activation.h"
+#include "common/activation.h"
+#include "common/tensor_view.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/parallel.h"
-#include "cpu/tensor_view.h"
 
 namespace convkit {
 namespace {

@@ -1,5 +1,6 @@
 // The gradients of conv2d on the CPU: conv2d_backward_input, conv2d_backward_weight, conv2d_backward_bias.
 #include "common/conv2d_check.h"
+#include "common/tensor_view.h"
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_direct.h"
 #include "cpu/conv2d_kn2row.h"
@@ -8,7 +9,6 @@
 #include "cpu/conv2d_winograd.h"
 #include "cpu/generic/conv2d.h"
 #include "cpu/isa.h"
-#include "cpu/tensor_view.h"
 
 namespace convkit {
 namespace {

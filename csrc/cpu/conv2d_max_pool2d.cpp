@@ -3,13 +3,13 @@
 #include <tuple>
 
 #include "common/pool2d_check.h"
+#include "common/tensor_view.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/generic/max_pool2d.h"
 #include "cpu/isa.h"
 #include "cpu/max_pool2d.h"
-#include "cpu/tensor_view.h"
 #include "cpu/workspace.h"
 
 namespace convkit {

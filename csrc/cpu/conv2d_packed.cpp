@@ -2,11 +2,11 @@
 
 #include <cstring>
 
+#include "common/tensor_view.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_tasks.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/isa.h"
-#include "cpu/tensor_view.h"
 
 namespace convkit {
 namespace {

@@ -9,40 +9,11 @@
 #include "cpu/isa.h"
 
 namespace convkit {
-namespace {
-
-Conv2dDirection parse_direction(const std::string& direction) {
-  if (direction == "backward_input") return Conv2dDirection::kBackwardInput;
-  if (direction == "backward_weight") return Conv2dDirection::kBackwardWeight;
-  return Conv2dDirection::kForward;
-}
-
-ScalarType parse_dtype(const std::string& dtype) {
-  if (dtype == "float32") return ScalarType::Float;
-  if (dtype == "float64") return ScalarType::Double;
-  return dtype == "bfloat16" ? ScalarType::BFloat16 : ScalarType::Half;
-}
-
-std::string reason(const Conv2dCandidate& candidate, const Conv2dProblem& problem, const std::string& algorithm) {
-  if (const std::string refusal = candidate.refuse(problem); !refusal.empty()) return refusal;
-  if (algorithm != "auto") return "another one was asked for";
-  const std::string avoidance = candidate.avoid(problem);
-  return avoidance.empty() ? "an earlier choice serves" : avoidance;
-}
-
-}  // namespace
-
 Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const std::string& dtype,
                        const std::string& algorithm) {
-  const Conv2dProblem problem{parse_direction(direction), s, parse_dtype(dtype)};
+  const Conv2dProblem problem = parse_problem(direction, s, dtype);
   const Conv2dAlgorithm chosen = conv2d_select("explain", problem, algorithm);
-  Conv2dPlan plan;
-  for (const Conv2dCandidate& candidate : conv2d_candidates()) {
-    if (candidate.algorithm == chosen)
-      plan.algorithm = candidate.name;
-    else
-      plan.passed_over.emplace_back(candidate.name, reason(candidate, problem, algorithm));
-  }
+  Conv2dPlan plan = plan_of(conv2d_candidates(), chosen, problem, algorithm);
   if (chosen == Conv2dAlgorithm::kGeneric) return plan;
   const bool turned = problem.direction == Conv2dDirection::kBackwardInput;
   if (chosen == Conv2dAlgorithm::kWinograd) {

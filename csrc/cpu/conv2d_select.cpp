@@ -109,8 +109,6 @@ std::string refuse_direct(const Conv2dProblem& problem) {
   return refuse_bytes(bytes);
 }
 
-std::string never(const Conv2dProblem&) { return ""; }
-
 // In order of preference; the last one never refuses.
 constexpr Conv2dCandidate kCandidates[] = {
     {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd, avoid_winograd},
@@ -122,21 +120,10 @@ constexpr Conv2dCandidate kCandidates[] = {
 
 }  // namespace
 
-std::span<const Conv2dCandidate> conv2d_candidates() { return kCandidates; }
+Conv2dCandidates conv2d_candidates() { return kCandidates; }
 
 Conv2dAlgorithm conv2d_select(const char* op, const Conv2dProblem& problem, const std::string& algorithm) {
-  for (const Conv2dCandidate& candidate : kCandidates) {
-    if (algorithm == candidate.name) {
-      const std::string refusal = candidate.refuse(problem);
-      CONVKIT_CHECK(refusal.empty(), op, ": algorithm='", algorithm, "' cannot be used: ", refusal);
-      return candidate.algorithm;
-    }
-    if (algorithm == "auto" && candidate.refuse(problem).empty() && candidate.avoid(problem).empty())
-      return candidate.algorithm;
-  }
-  std::string names;
-  for (const Conv2dCandidate& candidate : kCandidates) names += concat(", '", candidate.name, "'");
-  throw std::invalid_argument(concat(op, ": algorithm must be one of 'auto'", names, ", but got '", algorithm, "'"));
+  return conv2d_select(op, kCandidates, problem, algorithm);
 }
 
 }  // namespace convkit

@@ -2,14 +2,14 @@
 // 1x1 window, which is the same sum.
 #include <optional>
 
+#include "common/activation.h"
 #include "common/conv2d_check.h"
 #include "common/int_math.h"
-#include "cpu/activation.h"
+#include "common/tensor_view.h"
 #include "cpu/conv2d_direct.h"
 #include "cpu/generic/conv2d.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
-#include "cpu/tensor_view.h"
 
 namespace convkit {
 namespace {

@@ -5,10 +5,10 @@
 #include <tuple>
 
 #include "common/pool2d_check.h"
+#include "common/tensor_view.h"
 #include "cpu/generic/max_pool2d.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
-#include "cpu/tensor_view.h"
 #include "cpu/workspace.h"
 
 namespace convkit {

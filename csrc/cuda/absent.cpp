@@ -1,33 +1,33 @@
 // Ops without a CUDA kernel say so, by name, when they meet a CUDA tensor: all of them in a build without CUDA, those
-// that have none yet in a build with it. Every op of csrc/library.cpp stands in one of the two lists.
+// that have none in a build with it. Every op of csrc/library.cpp stands in one of the two lists.
 #include <torch/csrc/stable/library.h>
 
 #include "common/check.h"
 
-#define CONVKIT_OPS_WITHOUT_CUDA_KERNEL(OP) \
-  OP(conv2d)                                \
-  OP(conv2d_backward_input)                 \
-  OP(conv2d_backward_weight)                \
-  OP(conv2d_backward_bias)                  \
-  OP(conv2d_max_pool2d)                     \
-  OP(conv2d_packed)                         \
-  OP(max_pool2d)                            \
-  OP(max_pool2d_with_taps)                  \
-  OP(max_pool2d_indices)                    \
-  OP(max_pool2d_backward)                   \
-  OP(max_pool2d_gather)                     \
-  OP(linear)
+// Packed weights are the CPU's: a CUDA call packs in its stream.
+#define CONVKIT_OPS_WITHOUT_CUDA_KERNEL(OP) OP(conv2d_packed)
 
 #define CONVKIT_OPS_WITH_CUDA_KERNEL(OP) \
   OP(relu)                               \
   OP(relu_)                              \
-  OP(relu_backward)
+  OP(relu_backward)                      \
+  OP(conv2d)                             \
+  OP(conv2d_backward_input)              \
+  OP(conv2d_backward_weight)             \
+  OP(conv2d_backward_bias)               \
+  OP(conv2d_max_pool2d)                  \
+  OP(max_pool2d)                         \
+  OP(max_pool2d_with_taps)               \
+  OP(max_pool2d_indices)                 \
+  OP(max_pool2d_backward)                \
+  OP(max_pool2d_gather)                  \
+  OP(linear)
 
 namespace {
 
 [[noreturn]] void refuse(const char* op) {
 #if CONVKIT_CUDA
-  throw std::runtime_error(convkit::concat("convkit.", op, " has no CUDA kernel yet; move the tensors to the CPU"));
+  throw std::runtime_error(convkit::concat("convkit.", op, " has no CUDA kernel; move the tensors to the CPU"));
 #else
   throw std::runtime_error(convkit::concat("convkit.", op,
                                            ": convkit was built without its CUDA kernels (" CONVKIT_CUDA_REASON

@@ -2,6 +2,7 @@
 #include "cuda/relu.h"
 
 #include "common/relu.h"
+#include "common/tensor_view.h"
 #include "cuda/stream.h"
 
 namespace convkit::cuda {
@@ -11,8 +12,7 @@ void relu_into(const Tensor& input, const Tensor& output) {
   dispatch_real("relu", input.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const StreamGuard guard(input);
-    check_launch("relu", launch_relu(static_cast<const T*>(input.const_data_ptr()),
-                                     static_cast<T*>(output.mutable_data_ptr()), input.numel(), guard.stream()));
+    check_launch("relu", launch_relu(const_data<T>(input), data<T>(output), input.numel(), guard.stream()));
   });
 }
 
@@ -20,10 +20,8 @@ void relu_backward_into(const Tensor& grad_output, const Tensor& result, const T
   dispatch_real("relu_backward", result.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const StreamGuard guard(result);
-    check_launch("relu_backward",
-                 launch_relu_backward(static_cast<const T*>(grad_output.const_data_ptr()),
-                                      static_cast<const T*>(result.const_data_ptr()),
-                                      static_cast<T*>(grad_input.mutable_data_ptr()), result.numel(), guard.stream()));
+    check_launch("relu_backward", launch_relu_backward(const_data<T>(grad_output), const_data<T>(result),
+                                                       data<T>(grad_input), result.numel(), guard.stream()));
   });
 }
 
@@ -45,7 +43,7 @@ Tensor relu_backward(const Tensor& grad_output, const Tensor& result) {
 }  // namespace
 }  // namespace convkit::cuda
 
-STABLE_TORCH_LIBRARY_IMPL(convkit, CUDA, m) {
+CONVKIT_CUDA_OPS(m) {
   m.impl("relu", TORCH_BOX(&convkit::cuda::relu));
   m.impl("relu_", TORCH_BOX(&convkit::cuda::relu_));
   m.impl("relu_backward", TORCH_BOX(&convkit::cuda::relu_backward));

@@ -1,52 +1,11 @@
 // relu and its gradient over flat memory: bound by bandwidth, so loads and stores of 16 bytes are all there is to it.
-#include <type_traits>
-
-#include "common/half.h"
-#include "common/int_math.h"
-#include "cuda/launch.cuh"
+#include "cuda/index.cuh"
+#include "cuda/pack.cuh"
+#include "cuda/relu.cuh"
 #include "cuda/relu.h"
 
 namespace convkit::cuda {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int64_t kMaxBlocks = 65536;  // many times what any GPU holds at once; beyond, the loops take more steps
-
-template <typename T>
-struct alignas(16) Pack {
-  static constexpr int kLanes = 16 / sizeof(T);
-  T lane[kLanes];
-};
-
-// 16-bit floats are compared as the integers they are stored in: above the bits of -infinity are NaNs only.
-__device__ bool is_below_zero(BFloat16 x) { return x.bits > 0x8000 && x.bits <= 0xFF80; }
-__device__ bool is_below_zero(Half x) { return x.bits > 0x8000 && x.bits <= 0xFC00; }
-template <typename T>
-__device__ bool is_below_zero(T x) {
-  if constexpr (std::is_unsigned_v<T>)
-    return false;
-  else
-    return x < T(0);
-}
-
-__device__ bool is_zero(BFloat16 x) { return (x.bits & 0x7FFF) == 0; }
-__device__ bool is_zero(Half x) { return (x.bits & 0x7FFF) == 0; }
-template <typename T>
-__device__ bool is_zero(T x) {
-  return x == T(0);
-}
-
-// As torch: a NaN and -0.0 stay what they are.
-template <typename T>
-__device__ T relu(T x) {
-  return is_below_zero(x) ? T{} : x;
-}
-
-// The gradient passes where the result is not <= 0: for a NaN too.
-template <typename T>
-__device__ T relu_gradient(T grad_output, T result) {
-  return is_below_zero(result) || is_zero(result) ? T{} : grad_output;
-}
 
 // The first `packs` packs 16 bytes at a time, the elements after them one by one.
 template <typename T>
@@ -77,30 +36,21 @@ __global__ void relu_backward_kernel(const T* grad_output, const T* result, T* g
     grad_input[i] = relu_gradient(grad_output[i], result[i]);
 }
 
-template <typename... T>
-bool are_aligned(const T*... pointers) {
-  return ((reinterpret_cast<uintptr_t>(pointers) | ...) % 16) == 0;
-}
-
-unsigned blocks_for(int64_t packs, int64_t count) {
-  return static_cast<unsigned>(min(ceil_div(packs ? packs : count, kThreads), kMaxBlocks));
-}
-
 }  // namespace
 
 template <typename T>
 int launch_relu(const T* input, T* output, int64_t count, void* stream) {
   if (count == 0) return cudaSuccess;
   const int64_t packs = are_aligned(input, output) ? count / Pack<T>::kLanes : 0;
-  return launch(relu_kernel<T>, blocks_for(packs, count), kThreads, stream, input, output, packs, count);
+  return launch(relu_kernel<T>, {blocks_for(packs ? packs : count), kThreads}, stream, input, output, packs, count);
 }
 
 template <typename T>
 int launch_relu_backward(const T* grad_output, const T* result, T* grad_input, int64_t count, void* stream) {
   if (count == 0) return cudaSuccess;
   const int64_t packs = are_aligned(grad_output, result, grad_input) ? count / Pack<T>::kLanes : 0;
-  return launch(relu_backward_kernel<T>, blocks_for(packs, count), kThreads, stream, grad_output, result, grad_input,
-                packs, count);
+  return launch(relu_backward_kernel<T>, {blocks_for(packs ? packs : count), kThreads}, stream, grad_output, result,
+                grad_input, packs, count);
 }
 
 #define CONVKIT_INSTANTIATE(T)                               \

@@ -7,6 +7,9 @@
 
 #include "common/tensor.h"
 
+// Where CUDA's implementations of ops are registered.
+#define CONVKIT_CUDA_OPS(m) STABLE_TORCH_LIBRARY_IMPL(convkit, CUDA, m)
+
 namespace convkit::cuda {
 
 // Throws unless all tensors are on one CUDA device. The dispatcher comes here as soon as one of them is, and redispatch

@@ -6,6 +6,12 @@
 
 namespace convkit {
 
+// Of a tensor that is only read.
+template <typename T>
+const T* const_data(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
 template <typename T>
 T* data(const Tensor& tensor) {
   return static_cast<T*>(tensor.data_ptr());
@@ -16,10 +22,10 @@ View4d<T> view(const Tensor& t) {
   return {data<T>(t), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
 }
 
-// The same of a tensor that is only read.
+// Of a tensor that is only read.
 template <typename T>
 View4d<const T> const_view(const Tensor& t) {
-  return {static_cast<const T*>(t.const_data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+  return {const_data<T>(t), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
 }
 
 }  // namespace convkit
