@@ -30,7 +30,8 @@ class Denoiser(nn.Module):
             steps += [layers.Conv2d(channels, width, 3, padding=1), layers.ReLU(inplace=True)]
             channels = width
         last = layers.Conv2d(channels, 1, 3, padding=1)
-        nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.noise = nn.Sequential(*steps, last)
 
     def forward(self, input):
