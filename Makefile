@@ -31,7 +31,7 @@ help:
 	@echo "make bench        set up, then the benchmarks"
 	@echo "make build        compile what has changed, in place"
 	@echo "make lint         ruff and clang-format, as CI runs them"
-	@echo "make cuda-check   compile every CUDA kernel for every architecture, without spills; needs nvcc, no GPU"
+	@echo "make cuda-check   compile every CUDA kernel for every architecture, and look at the code; needs nvcc, no GPU"
 	@echo "make clean        remove what was built, but not .venv"
 
 demo: $(DONE)/train build
@@ -53,13 +53,13 @@ lint: $(DONE)/lint
 
 # A build of its own, beside the one in place. nvcc speaks only when it compiles, so its objects go first.
 CHECKED := build/cuda-check
-cuda-check: $(DONE)/test
+cuda-check: $(DONE)/cuda-check
 	rm -rf $(CHECKED) build/ninja-*-cuda/csrc.cuda.*.cu.o
 	CONVKIT_CUDA=1 CONVKIT_CUDA_ARCHS="$(ARCHS)" NVCC_APPEND_FLAGS="$(NVCC_STRICT)" \
 	  $(PYTHON) setup.py -q build --build-lib $(CHECKED)
 	cd $(CHECKED) && $(PYTHON) -c "from convkit._library import _C; assert _C.build_info()['cuda_archs']"
 	cd $(CHECKED) && PYTHONPATH=$(CURDIR) $(PYTHON) -m pytest -q --import-mode=importlib \
-	  --rootdir=$(CURDIR) -c $(CURDIR)/pyproject.toml $(CURDIR)/tests/test_build.py $(CURDIR)/tests/test_dispatch.py
+	  --rootdir=$(CURDIR) -c $(CURDIR)/pyproject.toml $(addprefix $(CURDIR)/tests/,test_build.py test_dispatch.py test_sass.py)
 
 clean:
 	rm -rf build dist convkit/*.so *.egg-info

@@ -43,9 +43,9 @@ th { color: var(--soft); font-weight: 600; font-size: 13px; } td.n, th.n { text-
 HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
 
 
-def page(title, body):
+def page(title, body, language="en"):
     head = f"<head>{HEAD}<title>{escape(title)}</title><style>{CSS}</style></head>"
-    return f'<!doctype html>\n<html lang="en">{head}\n<body><main>{body}</main></body></html>\n'
+    return f'<!doctype html>\n<html lang="{language}">{head}\n<body><main>{body}</main></body></html>\n'
 
 
 def paragraph(text, kind=""):

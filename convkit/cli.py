@@ -1,6 +1,7 @@
 """The command line: what each command takes, and errors in one sentence.
 
-Exit codes: 0 done, 1 the command failed, 2 the command line is wrong, 130 interrupted.
+Exit codes: 0 done, 1 the command failed, 2 the command line is wrong, 130 interrupted. argparse, because
+``convkit info`` works where torch alone is installed; a command's other imports wait until it runs.
 """
 
 import argparse
@@ -8,17 +9,26 @@ import json
 import sys
 from pathlib import Path
 
+from convkit import commands
 from convkit.benchmark.options import add_arguments as add_bench_arguments
 
-EXTRAS = {"numpy", "sklearn", "matplotlib", "tqdm"}  # what convkit[train] brings; mlxtend is optional even there
+# Modules that extras bring -> the extra.
+EXTRAS = dict.fromkeys(
+    ("numpy", "sklearn", "matplotlib", "tqdm", "safetensors", "PIL", "mlxtend", "skimage", "skorch"), "train"
+)
+EXTRAS |= {"av": "video", "skvideo": "video", "tensorboard": "tensorboard"}
 
 DESCRIPTION = """\
 Fast 2-D convolution, ReLU and max-pooling for PyTorch, with their own CPU and CUDA kernels.
-Start with `convkit demo`: it runs every op beside torch's and writes a report to read in a browser."""
+Start with `convkit demo`: it runs every op beside torch's and writes a report to read in a browser.
+Then `convkit train digits --model small-cnn` trains a network of your own."""
 EXAMPLES = """\
 examples:
   convkit demo --quick          a report in well under a minute
   convkit demo --output out     the whole demo; the report is out/index.html
+  convkit train wine --model mlp                               the lecture's network on the lecture's data
+  convkit predict three.png --run runs/digits-small-cnn        the five likeliest classes, and the time
+  convkit lecture ear filters   convolutions by hand, every feature map drawn; alone: the whole lecture
   convkit bench --quick         convkit beside torch within a minute; without --quick, 40 minutes
   convkit info                  what was built, and what this machine runs
   convkit info --json           the same for scripts
@@ -47,9 +57,9 @@ def _bench(arguments):
 def parser():
     raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser("convkit", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    demo = commands.add_parser(
+    demo = subparsers.add_parser(
         "demo",
         help="train, compare and time on this machine; writes one HTML page",
         description="Compute the lecture's convolution by hand, train the lecture's networks beside scikit-learn and "
@@ -59,7 +69,14 @@ def parser():
     demo.add_argument("--quick", action="store_true", help="fewer samples and smaller ops: less than a minute")
     demo.set_defaults(command=_demo)
 
-    bench = commands.add_parser(
+    for name, (module, text) in commands.COMMANDS.items():
+        command = subparsers.add_parser(
+            name, help=text, description=module.DESCRIPTION, epilog=module.EPILOG, formatter_class=raw
+        )
+        module.add_arguments(command)
+        command.set_defaults(command=module.main)
+
+    bench = subparsers.add_parser(
         "bench",
         help="time every op beside torch and other libraries",
         description="Time convkit and its peers on the same work in the same run, check every result against "
@@ -69,7 +86,7 @@ def parser():
     add_bench_arguments(bench)
     bench.set_defaults(command=_bench)
 
-    info = commands.add_parser("info", help="what was built, and what this machine runs")
+    info = subparsers.add_parser("info", help="what was built, and what this machine runs")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(command=_info)
     return top
@@ -81,11 +98,12 @@ def run(argv=None):
     try:
         arguments.command(arguments)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in EXTRAS:
+        name = (error.name or "").split(".")[0]
+        if name not in EXTRAS:
             raise
-        print(f"convkit: {error.name} is not installed: pip install 'convkit[train]'", file=sys.stderr)
+        print(f"convkit: {error.name} is not installed: pip install 'convkit[{EXTRAS[name]}]'", file=sys.stderr)
         return 1
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         print(f"convkit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -143,3 +143,26 @@ def test_autocast_gives_gradients_in_the_dtype_of_the_leaves(device):
     for actual, other in zip(torch.autograd.grad(output.sum(), leaves), expected, strict=True):
         assert actual.dtype == torch.float32
         assert torch.equal(actual, other.float())
+
+
+def test_autocast_casts_activations_and_weights_of_different_dtypes():
+    """Behind the first layer, activations are bfloat16 and weights float32."""
+    model = torch.nn.Sequential(
+        convkit.nn.Conv2d(3, 8, 3, padding=1),
+        convkit.nn.ConvBlock2d(8, 16, 3, padding=1, max_pool=2),
+        torch.nn.Flatten(),
+        convkit.nn.Linear(256, 8),
+        convkit.nn.Linear(8, 2),
+    )
+    images = torch.randn(2, 3, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(images)
+        with torch.no_grad():
+            assert torch.equal(model(images), output)
+        with pytest.raises(RuntimeError, match="should be the same"):
+            convkit.conv2d(images.double(), model[0].weight)
+    assert output.dtype == torch.bfloat16
+    output.float().sum().backward()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+    with pytest.raises(RuntimeError, match=r"linear: input type \(BFloat16\) and weight type \(Float\)"):
+        convkit.linear(torch.randn(2, 8).bfloat16(), torch.randn(2, 8))

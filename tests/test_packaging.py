@@ -1,16 +1,17 @@
 """What a wheel and a source distribution hold."""
 
-import importlib.util
 import sys
 import tarfile
 import zipfile
+from importlib import metadata
 
 import pytest
 
 from tests._tree import ROOT, run
 
 needs_tools = pytest.mark.skipif(
-    not all(importlib.util.find_spec(tool) for tool in ["pip", "pybind11", "setuptools"]),
+    # Not find_spec: looking for pip makes setuptools leave distutils to Python, and torch's inductor fails then.
+    not {"pip", "pybind11", "setuptools"} <= {distribution.name for distribution in metadata.distributions()},
     reason="pip, pybind11 and setuptools are not all in this environment",
 )
 

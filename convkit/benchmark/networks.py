@@ -10,43 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from convkit import models
+import convkit
 
-VGG16_WIDTHS = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
 RESNET50_STAGES = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)]  # width, blocks, stride
 # expansion, output channels, blocks, stride
 MOBILENET_V2_STAGES = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)]
 MOBILENET_V2_STAGES += [(6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
 
 
-def fuse_blocks(modules, layers):
-    """Put ``layers.ConvBlock2d`` for each convolution with a ReLU after it, and for a max-pooling after that.
-
-    Args:
-        modules: list of modules that run one after the other.
-        layers: namespace; one without ``ConvBlock2d`` leaves the modules as they are.
-
-    Returns:
-        List of modules with the same parameters in the same order.
-    """
-    if not hasattr(layers, "ConvBlock2d"):
-        return list(modules)
-    fused, waiting = [], list(modules)
-    while waiting:
-        conv = waiting.pop(0)
-        if not (isinstance(conv, nn.Conv2d) and waiting and isinstance(waiting[0], nn.ReLU)):
-            fused.append(conv)
-            continue
-        waiting.pop(0)
-        max_pool = None
-        if waiting and isinstance(waiting[0], nn.MaxPool2d):
-            pool = waiting.pop(0)
-            max_pool = (pool.kernel_size, pool.stride, pool.padding)
-        geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-        block = layers.ConvBlock2d(conv.in_channels, conv.out_channels, *geometry, max_pool=max_pool)
-        block.weight, block.bias = conv.weight, conv.bias
-        fused.append(block)
-    return fused
+def fused(model, layers):
+    """The model with its runs of convolution, ReLU and max-pooling fused if its layers are convkit's."""
+    return convkit.optimize(model)[0] if layers is convkit.nn else model
 
 
 def initialise(model):
@@ -67,22 +41,22 @@ def initialise(model):
 
 def small_cnn(*, layers=nn):
     """The lecture's network, :func:`convkit.models.small_cnn`, for 28 x 28 grey images."""
-    return nn.Sequential(*fuse_blocks(models.small_cnn(layers=layers), layers))
+    return fused(convkit.models.small_cnn(layers=layers), layers)
 
 
 def vgg16(*, layers=nn):
-    """VGG16, configuration D without batch normalisation, as torchvision has it: 13 convolutions, 3 dense layers."""
-    features, channels = [], 3
-    for width in VGG16_WIDTHS:
-        if width == "M":
-            features.append(layers.MaxPool2d(2, 2))
-        else:
-            features += [layers.Conv2d(channels, width, 3, padding=1), layers.ReLU()]
-            channels = width
-    classifier = [nn.AdaptiveAvgPool2d(7), nn.Flatten()]
-    for inputs in (512 * 7 * 7, 4096):
-        classifier += [layers.Linear(inputs, 4096), layers.ReLU(), nn.Dropout()]
-    return initialise(nn.Sequential(*fuse_blocks(features, layers), *classifier, layers.Linear(4096, 1000)))
+    """:func:`convkit.models.vgg16`."""
+    return fused(convkit.models.vgg16(layers=layers), layers)
+
+
+def vgg19(*, layers=nn):
+    """:func:`convkit.models.vgg19`."""
+    return fused(convkit.models.vgg19(layers=layers), layers)
+
+
+def xception(*, layers=nn):
+    """:func:`convkit.models.xception`."""
+    return fused(convkit.models.xception(layers=layers), layers)
 
 
 def conv_norm(layers, ic, oc, kernel_size, stride=1, groups=1):
@@ -143,6 +117,8 @@ class Network:
 
 NETWORKS = {
     "vgg16": Network(vgg16, (3, 224, 224)),
+    "vgg19": Network(vgg19, (3, 224, 224)),
+    "xception": Network(xception, (3, 299, 299)),
     "resnet50": Network(resnet50, (3, 224, 224)),
     "mobilenet_v2": Network(mobilenet_v2, (3, 224, 224)),
     "small_cnn": Network(small_cnn, (1, 28, 28)),
@@ -151,7 +127,7 @@ NETWORKS = {
 
 @torch.no_grad()
 def copy_parameters(source, target):
-    """Copy parameters and buffers of one network into another, in order; their names may differ, as with fused blocks.
+    """Copy parameters and buffers of one network into another, in order; their names may differ.
 
     Raises:
         ValueError: the two do not have the same sequence of shapes; then nothing was copied.

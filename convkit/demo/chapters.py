@@ -6,16 +6,13 @@ import torch
 
 import convkit
 from convkit import _html as html
-from convkit.demo import pictures, prose
+from convkit import _pictures as pictures
+from convkit.demo import prose
 from convkit.demo.digits import MEMORY_BATCH
-from convkit.demo.lecture import MISPRINT, SIZES_BY_STRIDE, ear_score
-from convkit.demo.wine import HIDDEN
+from convkit.lecture import chapters, english
+from convkit.lecture.chapters import percent
 
 MEGABYTE = 1e6
-
-
-def percent(fraction):
-    return f"{100 * fraction:.1f} %"
 
 
 def geometric_mean(values):
@@ -41,74 +38,12 @@ def summary(checks, wine, runs, rows):
     )
 
 
-def _first_layer(maps, channel, slope):
-    grid, figure = pictures.number_grid, html.figure
-    marked = [(MISPRINT.row, MISPRINT.column)] if channel == MISPRINT.channel else []
-    return html.heading(f"Filter {channel + 1}: the {slope} slope", 3) + html.row(
-        figure(grid(maps.image[0]), "image"),
-        figure(grid(maps.filters[channel]), "filter"),
-        html.ARROW,
-        figure(grid(maps.convolved[channel]), "convolution"),
-        html.ARROW,
-        figure(grid(maps.rectified[channel]), "ReLU"),
-        html.ARROW,
-        figure(grid(maps.pooled[channel], marked), "max-pooling"),
-    )
-
-
-def _second_layer(maps, name, channels, result):
-    grid, figure = pictures.number_grid, html.figure
-    score = ear_score(result)
-    verdict = "an ear" if score > 0 else "no ear"
-    return html.row(
-        figure(grid(channels[0]), "channel 1, pooled"),
-        figure(grid(channels[1], [(MISPRINT.row, MISPRINT.column)]), f"channel 2, {name}"),
-        html.ARROW,
-        figure(grid(maps.second_filter[0]), "filter on channel 1"),
-        figure(grid(maps.second_filter[1]), "filter on channel 2"),
-        html.ARROW,
-        figure(grid(result), f"map: {verdict} ({score:+g})"),
-    )
-
-
 def by_hand(maps):
-    sizes = {f"stride {s}: {h}x{w}": maps.by_stride[s][0] for s, (h, w) in SIZES_BY_STRIDE.items()}
-    return "".join(
-        [
-            html.heading("1. A convolution you can check by hand"),
-            html.paragraph(prose.BY_HAND),
-            _first_layer(maps, 0, "rising"),
-            _first_layer(maps, 1, "falling"),
-            html.paragraph(prose.MISPRINT.format(printed=MISPRINT.printed, correct=MISPRINT.correct)),
-            html.heading("Second layer: one filter over both channels", 3),
-            _second_layer(maps, "as printed", maps.printed_pooled, maps.second_from_printed[0]),
-            _second_layer(maps, "correct", maps.pooled, maps.second_from_correct[0]),
-            html.heading("Stride: how far the filter moves each time", 3),
-            html.row(*(html.figure(pictures.number_grid(values), caption) for caption, values in sizes.items())),
-        ]
-    )
+    return html.heading("1. A convolution you can check by hand") + chapters.by_hand(maps, english)
 
 
-def wine(result):
-    samples, features, classes = result.shape
-    network = " → ".join(map(str, (features, *HIDDEN, classes)))
-    names = {"convkit": result.convkit, "scikit-learn MLPClassifier": result.sklearn}
-    rows = [
-        [name, percent(a.mean()), f"{100 * a.std():.1f} points", percent(a.min()), percent(a.max())]
-        for name, a in names.items()
-    ]
-    text = prose.WINE.format(
-        samples=samples, features=features, classes=classes, network=network, splits=len(result.convkit)
-    )
-    counts = prose.WINE_PARAMETERS.format(lecture=result.parameters_of_lecture, whole=result.parameters)
-    return "".join(
-        [
-            html.heading("2. A small network on a table: which wine is it?"),
-            html.paragraph(text),
-            html.table(["network", "mean accuracy", "spread", "worst split", "best split"], rows),
-            html.paragraph(counts, "soft"),
-        ]
-    )
+def wine(comparison):
+    return html.heading("2. A small network on a table: which wine is it?") + chapters.wine(comparison, english)
 
 
 def _what_the_network_sees(model, image):
@@ -142,9 +77,15 @@ def digits(data, runs, threads):
             html.heading("3. A network that reads digits"),
             html.paragraph(text),
             html.row(
-                html.figure(pictures.line_chart(losses, "epoch", "training loss"), "loss in training", wide=True),
                 html.figure(
-                    pictures.line_chart(accuracies, "epoch", "accuracy, %"), "accuracy on unseen digits", wide=True
+                    pictures.line_chart(losses, "epoch", "training loss", overlapping=True),
+                    "loss in training",
+                    wide=True,
+                ),
+                html.figure(
+                    pictures.line_chart(accuracies, "epoch", "accuracy, %", overlapping=True),
+                    "accuracy on unseen digits",
+                    wide=True,
                 ),
             ),
             html.table(headers, [_digits_row(name, run) for name, run in runs.items()]),

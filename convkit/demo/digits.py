@@ -1,8 +1,8 @@
 """The small CNN on handwritten digits, with convkit's layers beside torch.nn's: same weights, same batches."""
 
 import statistics
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,8 +12,12 @@ from tqdm import tqdm
 import convkit.nn
 from convkit.models import small_cnn
 from convkit.testing import memory
+from convkit.train import Config, Trainer
 
 BATCH = 64
+CONFIG = Config(
+    batch_size=BATCH, lr=2e-3, optimizer="adam", weight_decay=0, schedule="constant", device="cpu", progress=False
+)
 MEMORY_BATCH = 256
 CONTENDERS = {  # name -> (layers, memory format); torch.nn stands here in both of its layouts
     "convkit": (convkit.nn, torch.channels_last),
@@ -36,10 +40,12 @@ class Data:
 class Run:
     """How one contender fared, epoch by epoch: mean training loss, test accuracy in [0, 1], seconds of training."""
 
+    COLUMNS: ClassVar = ("train_loss", "valid_accuracy", "seconds")
+
     model: torch.nn.Module
-    losses: list = field(default_factory=list)
-    accuracies: list = field(default_factory=list)
-    seconds: list = field(default_factory=list)
+    losses: list
+    accuracies: list
+    seconds: list
     saved_bytes: int = 0
     peak_bytes: int | None = None
 
@@ -65,51 +71,33 @@ def load(limit=None):
     return Data(source, images, torch.from_numpy(labels[order]).long(), tests=len(order) // 5)
 
 
-def _train_epoch(model, optimizer, images, labels, order):
-    losses = []
-    for batch in order.split(BATCH):
-        optimizer.zero_grad()
-        loss = cross_entropy(model(images[batch]), labels[batch])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return sum(losses) / len(losses)
-
-
-@torch.no_grad()
-def accuracy(model, images, labels):
-    return (model(images).argmax(1) == labels).float().mean().item()
-
-
 def train(data, epochs):
     """Train every contender from the same weights on the same batches; their epochs are interleaved.
 
     Returns:
         name -> `Run`.
     """
-    size = data.images.shape[-1]
+    size, cut = data.images.shape[-1], len(data.labels) - data.tests
     torch.manual_seed(0)
     start = small_cnn(image_size=size, layers=torch.nn).state_dict()
-    runs, optimizers = {}, {}
+    trainers = {}
     for name, (layers, memory_format) in CONTENDERS.items():
         model = small_cnn(image_size=size, layers=layers)
         model.load_state_dict(start)
-        runs[name] = Run(model.to(memory_format=memory_format))
-        optimizers[name] = torch.optim.Adam(model.parameters(), lr=2e-3)
+        config = replace(CONFIG, epochs=epochs, channels_last=memory_format is torch.channels_last)
+        parts = [(data.images[part], data.labels[part]) for part in (slice(cut), slice(cut, None))]
+        trainers[name] = Trainer(model, *parts, config)
         # Starts threads and builds what is built once, so that the first epoch is no slower than the others.
         cross_entropy(model(data.images[:BATCH]), data.labels[:BATCH]).backward()
-    cut = len(data.labels) - data.tests
-    shuffle, names = torch.Generator().manual_seed(0), list(CONTENDERS)
+    names = list(CONTENDERS)
     for _ in tqdm(range(epochs), desc="digits", unit="epoch", leave=False):
-        order = torch.randperm(cut, generator=shuffle)
         for name in names:
-            run = runs[name]
-            begin = time.perf_counter()
-            run.losses.append(_train_epoch(run.model, optimizers[name], data.images, data.labels, order))
-            run.seconds.append(time.perf_counter() - begin)
-            run.accuracies.append(accuracy(run.model, data.images[cut:], data.labels[cut:]))
+            trainers[name].run_epoch()
         names.append(names.pop(0))
-    return runs
+    return {
+        name: Run(trainer.model, *([row[k] for row in trainer.history] for k in Run.COLUMNS))
+        for name, trainer in trainers.items()
+    }
 
 
 def measure_memory(runs, image_size):

@@ -10,24 +10,6 @@ own. This page was written by <code>convkit demo</code> on this machine, and eve
 computed just now: first a convolution small enough to follow by hand, then two networks that learn, then the speed of
 each step."""
 
-BY_HAND = """\
-A 5x5 picture of a cat's ear, and two 3x3 filters that answer to its two slopes. Lay a filter on the picture, multiply
-what lies on top of each other, add the nine products: that is one number of the map. Outside, the picture counts as 0.
-ReLU makes negative numbers 0; max-pooling keeps the largest of each 2x2 window. Blue is positive, red is negative."""
-
-MISPRINT = """\
-The framed {correct} is {printed} in the lecture. Its own picture gives {correct}: the window holds {correct} and three
-negative numbers. The lecture computes on with {printed}, so here is the second layer from both. The answer stays the
-same: one positive cell, and a neuron that looks for one."""
-
-WINE = """\
-{samples} Italian wines, {features} chemical measurements of each, {classes} grape varieties. The lecture's network
-{network} learns on 70 % of them and is asked about the rest. Both rows come from the same {splits} random splits; the
-spread (standard deviation) shows how much luck there is in a single one."""
-
-WINE_PARAMETERS = """\
-Parameters: the lecture counts {lecture}, which leaves out the output layer; the whole network has {whole}."""
-
 DIGITS = """\
 {source}. This run uses {used:,} and keeps {tests:,} of these for the test. Two blocks of convolution, ReLU and pooling,
 then one dense layer. The same network is trained on convkit's layers and on PyTorch's own (in both of its memory

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from convkit import _html as html
 from convkit import info
-from convkit.demo import chapters, digits, lecture, prose, timings, wine
+from convkit.demo import chapters, digits, prose, timings
+from convkit.lecture import ear, tabular
 
 
 def write(output, quick=False):
@@ -21,10 +22,10 @@ def write(output, quick=False):
     output.mkdir(parents=True, exist_ok=True)  # before the work, so that a wrong path costs no minutes
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     start = time.perf_counter()
-    maps = lecture.compute()
-    checks = lecture.check(maps)
+    maps = ear.compute()
+    checks = ear.check(maps)
     print(f"The lecture's convolution by hand: {len(checks)} of {len(checks)} results agree with the page", flush=True)
-    wine_result = wine.run(seeds=3 if quick else 20)
+    wine_result = tabular.compare("wine", 3 if quick else 20)
     print(f"Wine: accuracy {wine_result.convkit.mean():.3f}, scikit-learn {wine_result.sklearn.mean():.3f}", flush=True)
     data = digits.load(limit=1200 if quick else None)
     runs = digits.train(data, epochs=3 if quick else 8)

@@ -11,15 +11,17 @@ def small_cnn(in_channels=1, num_classes=10, image_size=28, *, layers=convkit.nn
     Args:
         in_channels: 1 for grey images, 3 for colour.
         num_classes: number of logits.
-        image_size: height and width of the images, in pixels.
+        image_size: height and width of the images in pixels, a pair or one number for both.
         layers: namespace with ``Conv2d``, ``ReLU``, ``MaxPool2d`` and ``Linear``; ``torch.nn`` gives the same network,
             with the same state_dict.
 
     Returns:
-        ``torch.nn.Sequential`` from (N, in_channels, image_size, image_size) to (N, num_classes).
+        ``torch.nn.Sequential`` from (N, in_channels, height, width) to (N, num_classes).
     """
-    pooled_size = image_size // 2 // 2
-    return nn.Sequential(
+    height, width = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    if min(height, width) < 4:
+        raise ValueError(f"small_cnn: image_size must be at least 4, but got {image_size}")
+    model = nn.Sequential(
         layers.Conv2d(in_channels, 16, 3, padding=1),
         layers.ReLU(),
         layers.MaxPool2d(2),
@@ -27,5 +29,7 @@ def small_cnn(in_channels=1, num_classes=10, image_size=28, *, layers=convkit.nn
         layers.ReLU(),
         layers.MaxPool2d(2),
         nn.Flatten(),
-        layers.Linear(32 * pooled_size * pooled_size, num_classes),
+        layers.Linear(32 * (height // 4) * (width // 4), num_classes),
     )
+    model.input_size = (in_channels, height, width)
+    return model

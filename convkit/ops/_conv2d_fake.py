@@ -23,13 +23,21 @@ def check_bias(op, bias, weight):
         )
 
 
+# In the order in which "auto" considers them.
+ALGORITHMS = ("auto", "winograd", "depthwise", "kn2row", "direct", "generic")
+CUDA_ALGORITHMS = ("auto", "winograd", "depthwise", "kn2row", "tf32", "direct", "3xtf32", "generic")
+
+
 def check_activation(op, activation):
     if activation not in ("none", "relu"):
         raise RuntimeError(f"{op}: activation must be 'none' or 'relu', but got '{activation}'")
 
 
-def check_algorithm(op, algorithm):
-    names = ("auto", "winograd", "depthwise", "kn2row", "direct", "generic")
+def check_algorithm(op, algorithm, device):
+    """Of CUDA there is also "auto_tf32", which conv2d makes of "auto" where float32 may be rounded."""
+    names = CUDA_ALGORITHMS if device.type == "cuda" else ALGORITHMS
+    if device.type == "cuda" and algorithm == "auto_tf32":
+        return
     if algorithm not in names:
         raise ValueError(f"{op}: algorithm must be one of {', '.join(map(repr, names))}, but got '{algorithm}'")
 
@@ -56,7 +64,7 @@ def _check_grad_output(op, grad_output, sizes):
 def conv2d(input, weight, bias, stride, padding, dilation, groups, activation, algorithm):
     output = fake_output("conv2d", input, weight, bias, (stride, padding, dilation, groups))
     check_activation("conv2d", activation)
-    check_algorithm("conv2d", algorithm)
+    check_algorithm("conv2d", algorithm, input.device)
     return output
 
 
@@ -65,7 +73,7 @@ def conv2d_backward_input(grad_output, weight, input_size, channels_last, stride
     sizes = output_size(op, input_size, weight.shape, stride, padding, dilation, groups)
     check_same_dtype(op, "grad_output", grad_output, "weight", weight)
     _check_grad_output(op, grad_output, sizes)
-    check_algorithm(op, algorithm)
+    check_algorithm(op, algorithm, weight.device)
     return empty(input_size, channels_last, weight)
 
 
@@ -76,7 +84,7 @@ def conv2d_backward_weight(
     sizes = output_size(op, input.shape, weight_size, stride, padding, dilation, groups)
     check_same_dtype(op, "grad_output", grad_output, "input", input)
     _check_grad_output(op, grad_output, sizes)
-    check_algorithm(op, algorithm)
+    check_algorithm(op, algorithm, input.device)
     return empty(weight_size, channels_last, input)
 
 

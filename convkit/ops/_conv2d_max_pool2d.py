@@ -22,7 +22,7 @@ def _fake(input, weight, bias, *arguments):
     op = "conv2d_max_pool2d"
     output = fake_output(op, input, weight, bias, geometry)
     check_activation(op, activation)
-    check_algorithm(op, algorithm)
+    check_algorithm(op, algorithm, input.device)
     sizes = _pool2d_shape.output_size(op, output.shape, pool_kernel, pool_stride, pool_padding, [1, 1], False)
     if pool_kernel[0] * pool_kernel[1] > LARGEST_AREA:
         area = pool_kernel[0] * pool_kernel[1]

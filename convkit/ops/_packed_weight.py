@@ -29,7 +29,7 @@ def _fake(input, weight, bias, packed_weight, *arguments):
     op = "conv2d_packed"
     output = fake_output(op, input, weight, bias, geometry)
     check_activation(op, activation)
-    check_algorithm(op, algorithm)
+    check_algorithm(op, algorithm, input.device)
     if not max_pool:
         return output
     pool = (max_pool[:2], max_pool[2:4], max_pool[4:])

@@ -9,8 +9,9 @@ from convkit.ops._conv2d_fake import check_same_dtype
 from convkit.ops._conv2d_gradient import conv2d_forward
 from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
 from convkit.ops._conv2d_shape import output_size
+from convkit.ops._float32_precision import follow_torch
 from convkit.ops._packed_weight import FrozenWeight, PackedWeight, conv2d_packed, find, prepack_arguments
-from convkit.ops._torch_internals import transforms_active
+from convkit.ops._torch_internals import autocast_active, transforms_active
 from convkit.ops.max_pool2d import max_pool2d
 
 
@@ -45,9 +46,10 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
             f"conv2d: Expected {weight.dim()}-dimensional input for {weight.dim()}-dimensional weight "
             f"{list(weight.shape)}, but got input of size {list(input.shape)}; a 2-D convolution needs a 4D weight"
         )
-    check_same_dtype("conv2d", "input", input, "weight", weight)
-    if bias is not None:
-        check_same_dtype("conv2d", "input", input, "bias", bias)
+    if not autocast_active():  # which casts first
+        check_same_dtype("conv2d", "input", input, "weight", weight)
+        if bias is not None:
+            check_same_dtype("conv2d", "input", input, "bias", bias)
     check_dtype("conv2d", input, FLOATING)
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"conv2d(): argument 'groups' must be int, but got {groups!r}")
@@ -113,7 +115,8 @@ def conv2d(
         max_pool: None, a kernel size, or (kernel_size, stride, padding), each an int or a (height, width) pair.
         algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise", "kn2row" (stride 1),
             "direct" (none of them float64) or "generic". See :func:`convkit.explain` and
-            :func:`convkit.set_float32_algorithm`.
+            :func:`convkit.set_float32_algorithm`. On CUDA also "3xtf32", as exact as "direct" in float32, and "tf32",
+            which "auto" takes where ``torch.backends.cudnn.conv.fp32_precision`` is "tf32", torch's default.
 
     Returns:
         [n, out_channels, oh, ow], pooled if asked; channels_last if the input or the weight is, else contiguous.
@@ -141,6 +144,7 @@ def conv2d(
     elif prepacked is not None:
         prepacked.check(*geometry, algorithm)
         packed, algorithm = prepacked.bytes_for(*operands), prepacked.algorithm
+    algorithm = follow_torch(algorithm, images)
     arguments = (*geometry, activation or "none")
     if packed is not None:
         output = conv2d_packed(*operands, packed, *arguments, [*pool[0], *pool[1], *pool[2]] if pool else [], algorithm)

@@ -8,6 +8,7 @@ from convkit.ops._arguments import FLOATING, check_dtype, check_tensor
 from convkit.ops._autocast import register_lower_precision
 from convkit.ops._autograd import define
 from convkit.ops._conv2d_fake import check_activation, check_bias, check_same_dtype
+from convkit.ops._torch_internals import autocast_active
 from convkit.ops.relu import relu_backward
 
 
@@ -110,9 +111,10 @@ def linear(input, weight, bias=None, *, activation=None):
     check_tensor("linear", "weight", weight)
     if bias is not None:
         check_tensor("linear", "bias", bias)
-    check_same_dtype("linear", "input", input, "weight", weight)
-    if bias is not None:
-        check_same_dtype("linear", "input", input, "bias", bias)
+    if not autocast_active():  # which casts first
+        check_same_dtype("linear", "input", input, "weight", weight)
+        if bias is not None:
+            check_same_dtype("linear", "input", input, "bias", bias)
     check_dtype("linear", input, FLOATING)
     if activation not in (None, "relu"):
         raise ValueError(f"linear: activation must be None or 'relu', but got {activation!r}")

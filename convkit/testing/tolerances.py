@@ -14,6 +14,7 @@ import torch
 
 FACTOR = {"direct": 12, "depthwise": 12, "kn2row": 12, "generic": 12, "winograd": 50}  # c, for float32 and float64
 FACTOR_16_BIT = 1  # beside float32's own error
+EPS_TF32 = 2.0**-10  # to which "tf32" rounds both operands: half of it each, beside float32's own error
 # The relative L2 error of Winograd may be so many times that of direct sums.
 WINOGRAD_TIMES_DIRECT = 3
 # The gradient of its weight where half of input and grad_output are zeros: direct sums round only half of their terms.
@@ -55,6 +56,8 @@ def bound(magnitude, dtype, algorithm="direct"):
     if dtype in HALF_TYPES:
         own = FACTOR_16_BIT * torch.finfo(dtype).eps
         return (own + FACTOR[algorithm] * torch.finfo(torch.float32).eps) * largest
+    if algorithm == "tf32":
+        return (EPS_TF32 + FACTOR["direct"] * torch.finfo(dtype).eps) * largest
     return FACTOR[algorithm] * torch.finfo(dtype).eps * largest
 
 

@@ -9,13 +9,14 @@
 
 namespace convkit {
 
-enum class Conv2dAlgorithm { kWinograd, kDepthwise, kKn2row, kDirect, kGeneric };
+enum class Conv2dAlgorithm { kWinograd, kDepthwise, kKn2row, kTf32, kDirect, k3xTf32, kGeneric };
 enum class Conv2dDirection { kForward, kBackwardInput, kBackwardWeight };
 
 struct Conv2dProblem {
   Conv2dDirection direction;
   Conv2dShape shape;  // of the forward convolution
   ScalarType dtype;
+  bool may_round = false;  // "auto" may round float32 to TF32
 };
 
 struct Conv2dCandidate {

@@ -8,6 +8,7 @@
 #include "cpu/conv2d_tasks.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/generic/conv2d.h"
+#include "cpu/isa.h"
 
 namespace convkit {
 namespace {
@@ -81,11 +82,42 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   return grad_weight;
 }
 
+// Sums of a float32 gradient whose channels or pixels lie side by side, image by image in blocks of pixels; false: it
+// is neither. Which numbers are added when depends on the shape alone.
+bool sum_blocks(const View4d<const float>& g, const Conv2dShape& s, float* sums) {
+  constexpr int64_t kPixels = 256, kPlane = 16384;  // of a block
+  const int64_t pixels = s.oh * s.ow;
+  const bool channels_last = g.c == 1 && g.h == s.ow * g.w;
+  if (!channels_last && !(g.w == 1 && g.h == s.ow)) return false;
+  const int64_t size = channels_last ? kPixels : kPlane, blocks = ceil_div(pixels, size);
+  std::vector<float> partial(s.n * blocks * s.oc);
+  parallel_tasks(s.n * blocks, static_cast<double>(s.n) * pixels * s.oc, [&](int64_t i) {
+    const int64_t begin = i % blocks * size, count = min(size, pixels - begin);
+    const float* image = g.data + i / blocks * g.n + begin * g.w;
+    float* own = partial.data() + i * s.oc;
+    if (channels_last)
+      kernels().sum.channels_last(image, count, g.w, s.oc, own);
+    else
+      for (int64_t c = 0; c < s.oc; ++c) own[c] = kernels().sum.contiguous(image + c * g.c, count);
+  });
+  for (int64_t c = 0; c < s.oc; ++c) {
+    double total = 0;
+    for (int64_t i = 0; i < s.n * blocks; ++i) total += partial[i * s.oc + c];
+    sums[c] = static_cast<float>(total);
+  }
+  return true;
+}
+
 Tensor conv2d_backward_bias(const Tensor& grad_output) {
   CONVKIT_CHECK(grad_output.dim() == 4, "conv2d_backward_bias: expected a 4D grad_output, but got size ",
                 format_sizes(grad_output.sizes()));
   const int64_t n = grad_output.size(0), c = grad_output.size(1), h = grad_output.size(2), w = grad_output.size(3);
   const Tensor grad_bias = empty({&c, 1}, false, grad_output.scalar_type(), grad_output);
+  Conv2dShape s{};
+  s.n = n, s.oc = c, s.oh = h, s.ow = w;
+  if (grad_output.scalar_type() == ScalarType::Float &&
+      sum_blocks(const_view<float>(grad_output), s, data<float>(grad_bias)))
+    return grad_bias;
   dispatch_floating("conv2d_backward_bias", grad_output.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const View4d<const T> y = const_view<T>(grad_output);

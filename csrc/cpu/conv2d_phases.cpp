@@ -3,31 +3,11 @@
 #include <cstring>
 #include <numeric>
 
-#include "common/int_math.h"
+#include "common/conv2d_phase.h"
 #include "cpu/parallel.h"
 
 namespace convkit {
 namespace {
-
-// The taps of one dimension that meet input positions of one phase (position % stride), as a convolution of their own.
-struct Phase {
-  int64_t first, step, taps;  // kernel positions first, first + step, ...
-  int64_t dilation, pad;      // of the sub-convolution over grad_output
-  int64_t size;               // how many input positions have this phase
-};
-
-Phase make_phase(int64_t position, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel, int64_t input) {
-  Phase p{0, stride / std::gcd(stride, dilation), 0, 0, 0, ceil_div(input - position, stride)};
-  // position = phase + stride * i is met by tap k at output position (phase + pad - k * dilation) / stride + i.
-  while (p.first < kernel && (position + pad - p.first * dilation) % stride) ++p.first;
-  if (p.first >= kernel) return p;
-  p.taps = ceil_div(kernel - p.first, p.step);
-  p.dilation = p.step * dilation / stride;
-  // Taps are walked from the last to the first, which makes it a correlation with ascending output positions.
-  const int64_t last = p.first + (p.taps - 1) * p.step;
-  p.pad = -((position + pad - last * dilation) / stride);
-  return p;
-}
 
 // The whole gradient, which is dense: a few bytes more than the phases without taps, but without gaps.
 void fill_zero(const View4d<float>& grad_input, const Conv2dShape& s) {
@@ -78,8 +58,7 @@ void for_each_phase(const Conv2dShape& s, const View4d<const float>& weight, con
       // A convolution of grad_output with the phase's taps, rotated, input and output channels exchanged.
       const Conv2dShape phase{s.n,    s.oc, s.oh, s.ow,  s.ic,  h.size,     w.size,     h.taps,
                               w.taps, 1,    1,    h.pad, w.pad, h.dilation, w.dilation, s.groups};
-      const int64_t last_h = h.first + (h.taps - 1) * h.step, last_w = w.first + (w.taps - 1) * w.step;
-      const View4d<const float> rotated{weight.data + last_h * weight.h + last_w * weight.w, weight.c, weight.n,
+      const View4d<const float> rotated{weight.data + h.last() * weight.h + w.last() * weight.w, weight.c, weight.n,
                                         -h.step * weight.h, -w.step * weight.w};
       const View4d<float> pixels{grad_input.data + h0 * grad_input.h + w0 * grad_input.w, grad_input.n, grad_input.c,
                                  s.stride_h * grad_input.h, s.stride_w * grad_input.w};

@@ -44,6 +44,10 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
     return output;
   }
   const StreamGuard guard(input);
+  if (const auto unit = gemm_unit(call.algorithm, input.scalar_type())) {
+    forward_gemm_into({call.op, s, *unit, guard.stream()}, input, weight, {bias, call.relu}, output);
+    return output;
+  }
   dispatch_floating(call.op, input.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     check_launch(call.op,

@@ -29,6 +29,10 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
     return grad_input;
   }
   const StreamGuard guard(weight);
+  if (const auto unit = gemm_unit(chosen, dtype)) {
+    backward_input_gemm_into({kOp, s, *unit, guard.stream()}, grad_output, weight, grad_input);
+    return grad_input;
+  }
   dispatch_floating(kOp, dtype, [&](auto zero) {
     using T = decltype(zero);
     check_launch(kOp, launch_conv2d_generic_backward_input(s, const_view<T>(grad_output), const_view<T>(weight),
@@ -55,6 +59,10 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
     return grad_weight;
   }
   const StreamGuard guard(input);
+  if (const auto unit = gemm_unit(chosen, dtype)) {
+    backward_weight_gemm_into({kOp, s, *unit, guard.stream()}, grad_output, input, grad_weight);
+    return grad_weight;
+  }
   dispatch_floating(kOp, dtype, [&](auto zero) {
     using T = decltype(zero);
     check_launch(kOp, launch_conv2d_generic_backward_weight(s, const_view<T>(grad_output), const_view<T>(input),

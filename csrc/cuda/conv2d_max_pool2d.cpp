@@ -13,10 +13,27 @@ using Ints = std::vector<int64_t>;
 
 constexpr const char* kOp = "conv2d_max_pool2d";
 
-// The pooling in the convolution's own kernel: where no window lies over another, so that nothing is computed twice.
+// Pooled float32 products have small tiles: beyond this depth, large tiles and a pass over the result take less time.
+constexpr int64_t kFusedDepth = 320;
+
+// Whether the convolution's own kernel should pool.
+bool fuses(const Conv2dCall& call, const Pool2dShape& pool, ScalarType dtype) {
+  const auto unit = gemm_unit(call.algorithm, dtype);
+  if (call.algorithm == Conv2dAlgorithm::kGeneric)  // where no window lies over another
+    return pool.stride_h >= pool.kh && pool.stride_w >= pool.kw;
+  if (!unit) return false;
+  const bool shallow = call.shape.group_ic() * call.shape.kh * call.shape.kw <= kFusedDepth;
+  const bool is_2x2 = pool.kh == 2 && pool.kw == 2 && pool.stride_h == 2 && pool.stride_w == 2;
+  return is_2x2 && pool.pad_h == 0 && pool.pad_w == 0 && (shallow || *unit == GemmUnit::kTensor16);
+}
+
 void run_fused(const Conv2dCall& call, const Pool2dShape& pool, const Tensor& input, const Tensor& weight,
                const std::optional<Tensor>& bias, const Tensor& output, const Tensor* taps) {
   const StreamGuard guard(input);
+  if (const auto unit = gemm_unit(call.algorithm, input.scalar_type())) {
+    const GemmEpilogue epilogue{bias, call.relu, true, call.channels_last, taps};
+    return forward_gemm_into({kOp, call.shape, *unit, guard.stream()}, input, weight, epilogue, output);
+  }
   dispatch_floating(kOp, input.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const Conv2dGenericPool<T> fused{generic_conv2d<T>(call, input, weight, bias), pool, view<T>(output),
@@ -45,7 +62,7 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2d(const Tensor& input, const Tensor& 
                                   : empty({&none, 1}, false, ScalarType::Byte, input);
   if (output.numel() == 0) return {output, taps};
   const Tensor* wanted = return_taps ? &taps : nullptr;
-  if (call.algorithm == Conv2dAlgorithm::kGeneric && pool.stride_h >= pool.kh && pool.stride_w >= pool.kw)
+  if (fuses(call, pool, input.scalar_type()))
     run_fused(call, pool, input, weight, bias, output, wanted);
   else
     max_pool2d_forward(kOp, {pool, call.channels_last, call.relu}, run_conv2d(call, input, weight, bias), output,

@@ -5,10 +5,14 @@
 #include "common/conv2d_check.h"
 #include "common/tensor_view.h"
 #include "cuda/conv2d_generic.h"
+#include "cuda/conv2d_select.h"
 #include "cuda/stream.h"
 
 namespace convkit::cuda {
 namespace {
+
+// Fewer leave a tile of products nearly empty, and packing the weight would take longer than reading it.
+constexpr int64_t kLeastRows = 8;
 
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               const std::string& activation) {
@@ -29,6 +33,12 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
   // Features are channels, rows are pixels.
   const Conv2dShape s{1, in_features, 1, rows, out_features, 1, rows, 1, 1, 1, 1, 0, 0, 1, 1, 1};
   const StreamGuard guard(input);
+  const Conv2dProblem problem{Conv2dDirection::kForward, s, input.scalar_type()};
+  const auto unit = gemm_unit(select_algorithm("linear", problem, "auto"), input.scalar_type());
+  if (unit && rows >= kLeastRows) {
+    linear_gemm_into({"linear", s, *unit, guard.stream()}, input, weight, {bias, relu}, output);
+    return output;
+  }
   dispatch_floating("linear", input.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const Conv2dGeneric<T> conv{s,

@@ -6,3 +6,6 @@
 
 EXPORT void simt_set_order(int order) { simt::set_order(static_cast<simt::Order>(order)); }
 EXPORT const char* simt_error() { return simt::error().c_str(); }
+EXPORT void simt_set_device(int multiprocessors, int compute_capability) {
+  simt::set_device({multiprocessors, compute_capability});
+}

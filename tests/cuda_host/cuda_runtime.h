@@ -86,4 +86,21 @@ using cudaError_t = int;
 using cudaStream_t = void*;
 constexpr cudaError_t cudaSuccess = 0;
 
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor
+};
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int) {
+  const simt::Device device = simt::device();
+  *value = name == cudaDevAttrMultiProcessorCount      ? device.multiprocessors
+           : name == cudaDevAttrComputeCapabilityMajor ? device.compute_capability / 10
+                                                       : device.compute_capability % 10;
+  return cudaSuccess;
+}
+
 inline const char* cudaGetErrorString(cudaError_t) { return simt::error().c_str(); }

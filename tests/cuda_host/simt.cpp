@@ -48,6 +48,7 @@ struct Run {
 
 Run the_run;
 Order the_order = Order::kForward;
+Device the_device;
 std::string the_error;
 const Position kNowhere;
 
@@ -165,6 +166,8 @@ void start_threads(char* stacks) {
 }  // namespace
 
 void set_order(Order order) { the_order = order; }
+void set_device(const Device& device) { the_device = device; }
+const Device& device() { return the_device; }
 const std::string& error() { return the_error; }
 
 int run(dim3 blocks, dim3 threads, size_t shared_bytes, const Body& body) {

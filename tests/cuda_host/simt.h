@@ -32,6 +32,13 @@ struct Body {
 int run(dim3 blocks, dim3 threads, size_t shared_bytes, const Body& body);
 const std::string& error();
 
+// What the device says of itself: ops cut their work by it.
+struct Device {
+  int multiprocessors = 4, compute_capability = 90;
+};
+void set_device(const Device& device);
+const Device& device();
+
 // Of the running thread. By value: kernels' reads of memory are checked, and these are none.
 dim3 thread_index();
 dim3 block_index();

@@ -190,15 +190,23 @@ void conv2d_winograd_pack_weight(const Conv2dWinograd& conv, int64_t index, floa
   });
 }
 
-// Asks for one output channel's weights of a panel, 9 x kWinogradPanel numbers: they lie in short runs far apart, which
-// hardware prefetchers do not follow. (Always inlined: gcc takes a function that only prefetches for one without
-// effect.)
-[[gnu::always_inline]] inline void winograd_prefetch(const View4d<const float>& w, int64_t oc, int64_t ic) {
-  const bool taps_inside = w.w == 1 && w.h == 3 && w.c == 9;
-  const float* source = w.data + oc * w.n + ic * w.c;
+// Asks for a part of a panel's weights, of one output channel, or of one input channel where those are further apart:
+// they lie in short runs, which hardware prefetchers do not follow. (Always inlined: gcc takes a function that only
+// prefetches for one without effect.)
+[[gnu::always_inline]] inline void winograd_prefetch(const View4d<const float>& w, int64_t oc, int64_t ic,
+                                                     int64_t part) {
+  constexpr int kCacheLine = 16;  // floats
+  const bool rotated = w.c > w.n, taps_inside = w.w == 1 || w.w == -1;
+  const float* source = w.data + oc * w.n + ic * w.c + part * max(w.n, w.c);
+  if (part >= (rotated ? kWinogradPanel : kTileCols)) return;
 #pragma GCC unroll 9
-  for (int tap = 0; tap < 9; ++tap)
-    __builtin_prefetch(taps_inside ? source + tap * kWinogradPanel : source + tap / 3 * w.h + tap % 3 * w.w, 0, 2);
+  for (int tap = 0; tap < 9; ++tap) {
+    const float* place = taps_inside && !rotated ? source + tap * kWinogradPanel
+                         : taps_inside           ? source - 8 + 2 * tap * kCacheLine
+                                                 : source + tap / 3 * w.h + tap % 3 * w.w;
+    __builtin_prefetch(place, 0, 2);
+    if (rotated) __builtin_prefetch(place + kCacheLine, 0, 2);
+  }
 }
 
 // -> weights [36, oc panel, ics, kTileCols]
@@ -214,13 +222,13 @@ void winograd_transform_weight(const Conv2dWinograd& conv, const WinogradWeightB
     const int64_t size = channels * kTileCols;
     float* u = transformed + o * block.ics + i * kTileCols;
     // Packed weights follow one another, also from one block of a chunk of output channels to the next.
-    const View4d<const float> next{panel + 9 * size, 9 * kLanes, 0, 3 * kLanes, kLanes};
+    const View4d<const float> packed{panel + 9 * size, 9 * kLanes, 0, 3 * kLanes, kLanes};
+    const int64_t next = min(block.ic + i + kWinogradPanel, max(conv.shape.ic - kWinogradPanel, 0));
     for (int64_t at = 0, step = 0; at < size; at += kLanes, ++step) {
       if (conv.packed_weight)
-        winograd_prefetch(next, step, 0);
-      else if (step < kTileCols)
-        winograd_prefetch(conv.weight, block.oc + min(o + step, block.ocs - 1),
-                          min(block.ic + i + kWinogradPanel, conv.shape.ic - 1));
+        winograd_prefetch(packed, 0, 0, step);
+      else
+        winograd_prefetch(conv.weight, block.oc + o, next, step);
       const TileView<const float> from{panel + at, 3 * size, size};
       const TileView<float> to{u + at, 6 * point, point};
       conv.transformed_weight&& conv.shared ? transform_2d<3, 6>(winograd_weight, from, to, kStoreFar)
@@ -239,7 +247,7 @@ void winograd_transform_output(const Conv2dWinograd& conv, const WinogradRun& ru
                                const float* sums, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const View4d<float>& y = conv.output;
-  const int64_t channels = round_up(ocs, kTileCols), point = conv.blocking.sum_floats;
+  const int64_t channels = round_up(ocs, kLanes), point = conv.blocking.sum_floats;
   const int64_t row = run.h * kWinogradTile, col = run.w * kWinogradTile, width = run.tiles * kWinogradTile;
   const int64_t rows = min(kWinogradTile, s.oh - row), cols = min(width, s.ow - col);
   float* const origin = conv.pool ? nullptr : y.data + run.n * y.n + oc * y.c + row * y.h + col * y.w;
@@ -296,14 +304,14 @@ void winograd_multiply(const Conv2dWinogradBlocking& b, const float* input, cons
   tile.run = kWinogradChain;
   tile.missing_run = tile.outer * kWinogradChain - ics;
   tile.split = true;
-  tile.c_row = round_up(ocs, kTileCols);
-  tile.cols = kTileCols;
+  tile.c_row = round_up(ocs, kLanes);
   tile.accumulate = accumulate;
   for (int64_t point = 0; point < kWinogradPoints; ++point) {
     for (int64_t o = 0; o < ocs; o += kTileCols) {
       tile.a = input + point * b.input_floats;
       tile.b = weight + point * b.weight_floats + o * ics;
       tile.c = sums + point * b.sum_floats + o;
+      tile.cols = min(kTileCols, tile.c_row - o);
       gemm_rows(tile, tiles);
     }
   }

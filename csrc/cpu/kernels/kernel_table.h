@@ -19,10 +19,16 @@ struct ReluKernels {
   void (*backward)(const float* grad_output, const float* result, float* grad_input, int64_t count);
 };
 
+struct SumKernels {
+  void (*channels_last)(const float* x, int64_t pixels, int64_t pixel, int64_t channels, float* sums);
+  float (*contiguous)(const float* x, int64_t count);
+};
+
 struct KernelTable {
   const char* isa;
   int vector_floats;  // lanes of a register
   ReluKernels relu;
+  SumKernels sum;
   Conv2dDirectKernels conv2d_direct;
   Conv2dWinogradKernels conv2d_winograd;
   Conv2dDepthwiseKernels conv2d_depthwise;

@@ -54,8 +54,41 @@ inline void gather_channels(const Candidate* candidates, int64_t num_candidates,
   store_first(out + c, sum, channels - c);
 }
 
+// A row of windows that lie side by side: each gradient is read once and written, or a zero, at every position.
+void scatter_channels_last_row(const MaxPool2dBackward& pool, int64_t n, int64_t oh) {
+  const Pool2dShape& s = pool.shape;
+  float* rows = pool.grad_input + (n * s.ih + oh * s.kh) * s.iw * s.c;
+  const int64_t first = (n * s.oh + oh) * s.ow * s.c;
+  for (int64_t ow = 0; ow < s.ow; ++ow) {
+    const float* grad = pool.grad_output + first + ow * s.c;
+    const uint8_t* taps = pool.taps + first + ow * s.c;
+    for_each_vector_of(s.c, [&](int64_t c, auto lanes) {
+      const Vec value = lanes.load(grad + c);
+      const IntVec tap = lanes.load_bytes(taps + c);
+      for (int64_t i = 0; i < s.kh; ++i)
+        for (int64_t j = 0; j < s.kw; ++j) {
+          const IntVec won = tap == broadcast_int(static_cast<int32_t>(i * s.kw + j));
+          lanes.store(rows + (i * s.iw + ow * s.kw + j) * s.c + c, won ? value : Vec{});
+        }
+    });
+  }
+  const int64_t rest = s.iw - s.ow * s.kw;
+  for (int64_t i = 0; rest > 0 && i < s.kh; ++i)
+    std::memset(rows + (i * s.iw + s.ow * s.kw) * s.c, 0, rest * s.c * sizeof(float));
+}
+
+// Windows without gaps, overlaps, padding or, with ceil_mode, a part outside.
+inline bool windows_side_by_side(const Pool2dShape& s) {
+  return s.kh == s.stride_h && s.kw == s.stride_w && s.dilation_h == 1 && s.dilation_w == 1 && s.pad_h == 0 &&
+         s.pad_w == 0 && s.oh * s.kh <= s.ih && s.ow * s.kw <= s.iw;
+}
+
 void max_pool2d_backward_channels_last_row(const MaxPool2dBackward& pool, int64_t n, int64_t h) {
   const Pool2dShape& s = pool.shape;
+  if (windows_side_by_side(s) && h < s.oh * s.kh) {
+    if (h % s.kh == 0) scatter_channels_last_row(pool, n, h / s.kh);
+    return;
+  }
   WindowsOver rows{s.stride_h, s.pad_h, (s.kh - 1) * s.dilation_h, s.oh};
   WindowsOver columns{s.stride_w, s.pad_w, (s.kw - 1) * s.dilation_w, s.ow};
   rows.move_to(h);

@@ -171,6 +171,25 @@ void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int6
       panel[(step % taps * ics + step / taps) * kTileCols + col] = source[col * row + step];
 }
 
+// The same of a weight whose output channels lie side by side with their taps, in reverse, as the contiguous weight of
+// a gradient of the input: for each input channel a vector squared of [output channels, taps] is transposed.
+void pack_rotated_weight(const float* source, int64_t channel, int64_t cols, int64_t taps, int64_t ics, float* panel) {
+  const float* first_tap = source - (taps - 1);  // in memory
+  for (int64_t v = 0; v < cols; v += kLanes) {
+    for (int64_t next = 0; next < taps; next += kLanes) {
+      const int64_t tap = max(min(next, taps - kLanes), 0), count = min(kLanes, taps);
+      for (int64_t i = 0; i < ics; ++i) {
+        Vec block[kLanes];
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r)
+          block[r] = v + r < cols ? load_first(first_tap + i * channel + (v + r) * taps + tap, count) : Vec{};
+        transpose(block);
+        for (int64_t r = 0; r < count; ++r) store(panel + ((taps - 1 - tap - r) * ics + i) * kTileCols + v, block[r]);
+      }
+    }
+  }
+}
+
 // -> panel [kh, kw, ics, kTileCols] of the weights of `cols` output channels at `source`, in the strides of `w`;
 // columns beyond them are zero.
 void pack_weight_panel(const View4d<const float>& w, const float* source, int64_t kh, int64_t kw, int64_t ics,
@@ -179,6 +198,8 @@ void pack_weight_panel(const View4d<const float>& w, const float* source, int64_
   if (cols < kTileCols) fill_zero(panel, taps * ics * kTileCols);
   if (w.w == 1 && w.h == kw && w.c == taps && taps > 1)
     return pack_contiguous_weight(source, w.n, cols, taps, ics, panel);
+  if (w.w == -1 && w.h == -kw && w.n == taps && taps > 1)
+    return pack_rotated_weight(source, w.c, cols, taps, ics, panel);
   if (w.c == 1 && w.w == ics && w.h == kw * ics)  // channels_last, and all of its channels: in the order of the panel
     return pack_contiguous_weight(source, w.n, cols, 1, taps * ics, panel);
   for (int64_t tap = 0; tap < taps; ++tap)

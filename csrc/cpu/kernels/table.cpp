@@ -11,6 +11,7 @@
 #include "cpu/kernels/max_pool2d.inl"
 #include "cpu/kernels/max_pool2d_backward.inl"
 #include "cpu/kernels/relu.inl"
+#include "cpu/kernels/sum.inl"
 
 #define CONVKIT_STRING(x) #x
 #define CONVKIT_NAME(x) CONVKIT_STRING(x)
@@ -21,6 +22,7 @@ const KernelTable kTable = {
     .isa = CONVKIT_NAME(CONVKIT_ISA),
     .vector_floats = kLanes,
     .relu = {relu_forward, relu_backward},
+    .sum = {sum_channels_last, sum_contiguous},
     .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_direct_pack_weight, conv2d_backward_weight},
     .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_transform_input, conv2d_winograd_forward,
                         conv2d_winograd_pack_weight, conv2d_winograd_transform_weight, conv2d_winograd_backward_weight},

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-import convkit
+import convkit.nn
 
 IMAGE = [[3, 0, 0, 3, 0], [0, 0, 10, 0, 3], [0, 10, 3, 10, 0], [10, 3, 3, 3, 10], [3, 3, 3, 3, 3]]
 FILTERS = [[[-1, -1, 1], [-1, 1, -1], [1, -1, -1]], [[1, -1, -1], [-1, 1, -1], [-1, -1, 1]]]
@@ -21,6 +22,7 @@ FIRST_MAP = [
 POOLED = [[[3, 10, 10], [21, 0, 0], [0, 1, 0]], [[7, 4, 0], [0, 18, 11], [1, 0, 0]]]
 SECOND_MAP_FROM_PRINTED = [[-43, -70, -39], [7, -70, -60], [-41, -50, -30]]
 SIZES_BY_STRIDE = {1: (5, 5), 2: (3, 3), 3: (2, 2)}
+THRESHOLD = 0.5  # of the classification layer: any positive whole number in the last map is an ear
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,41 @@ def check(maps):
     return [*pairs, *(f"size with stride {stride}" for stride in SIZES_BY_STRIDE)]
 
 
-def ear_score(second_map):
-    """The classification layer of the example, one neuron on the rectified map: positive means "a cat's ear"."""
-    features = convkit.relu(second_map).flatten()
-    weight = torch.ones(1, features.numel())
-    return convkit.linear(features[None], weight, torch.tensor([-0.5])).item()
+def window_products(maps, row, column):
+    """How one number of the first map comes about: the window around that cell, and its products with filter 1."""
+    padded = torch.nn.functional.pad(maps.image[0], (1, 1, 1, 1))
+    window = padded[row : row + 3, column : column + 3]
+    return window, window * maps.filters[0]
+
+
+def network():
+    """The whole example as a network with its weights: (N, 1, 5, 5) to probabilities (N, 2), "ear" and "no ear"."""
+    layers = convkit.nn
+    model = nn.Sequential(
+        layers.Conv2d(1, 2, 3, padding=1, bias=False),
+        layers.ReLU(),
+        layers.MaxPool2d(2, ceil_mode=True),
+        layers.Conv2d(2, 1, 3, padding=1, bias=False),
+        layers.ReLU(),
+        nn.Flatten(),
+        layers.Linear(9, 2),
+        nn.Softmax(dim=1),
+    )
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor(FILTERS)[:, None])
+        model[3].weight.copy_(torch.tensor(SECOND_FILTER)[None])
+        model[6].weight.copy_(torch.tensor([[1.0] * 9, [0.0] * 9]))
+        model[6].bias.copy_(torch.tensor([-THRESHOLD, 0.0]))
+    return model
+
+
+def classify(second_map):
+    """The classification layer of :func:`network` on a map of the second layer, before and after softmax.
+
+    Returns:
+        (score of "ear" beside 0 for "no ear", probability of "ear").
+    """
+    last = network()[4:]
+    with torch.no_grad():
+        score = last[:-1](second_map[None])[0, 0].item()
+        return score, last(second_map[None])[0, 0].item()

@@ -20,11 +20,11 @@ def number_grid(values, marked=()):
     """An SVG of a matrix: numbers on cells that are the bluer (redder) the larger (smaller) the number.
 
     Args:
-        values: (height, width) tensor of integers.
+        values: (height, width) tensor; of fractions three digits are shown.
         marked: (row, column) pairs that get a frame.
     """
-    rows = [[round(v) for v in row] for row in values.tolist()]
-    largest = max(1, *(abs(v) for row in rows for v in row))
+    rows = values.tolist()
+    largest = max(abs(v) for row in rows for v in row) or 1
     height, width = len(rows), len(rows[0])
     cells = []
     for r, row in enumerate(rows):
@@ -32,10 +32,11 @@ def number_grid(values, marked=()):
             x, y = c * CELL, r * CELL
             kind = "frame" if (r, c) in marked else "cell"
             sign = "plus" if v > 0 else "minus" if v < 0 else "zero"
+            text = f"{v + 0.0:.3g}".replace("-", "&minus;")  # 0.0 makes -0 a 0
             cells.append(
                 f'<rect x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3" class="{sign} {kind}" '
                 f'fill-opacity="{0.06 + 0.6 * abs(v) / largest:.2f}"/>'
-                f'<text x="{x + CELL / 2:g}" y="{y + CELL / 2 + 4.5:g}">{str(v).replace("-", "&minus;")}</text>'
+                f'<text x="{x + CELL / 2:g}" y="{y + CELL / 2 + 4.5:g}">{text}</text>'
             )
     size = f'width="{width * CELL}" viewBox="0 0 {width * CELL} {height * CELL}"'
     return f'<svg class="grid" {size} role="img">{"".join(cells)}</svg>'
@@ -58,33 +59,45 @@ def _svg(figure, name):
     return text
 
 
-def line_chart(series, xlabel, ylabel):
-    """An SVG chart of curves over 1, 2, 3 ...
+def line_chart(series, xlabel, ylabel, *, x=None, log=False, overlapping=False):
+    """An SVG chart of curves.
 
     Args:
-        series: name -> list of numbers; the first is a broad band, the later ones thin, so that equal ones are all
-            seen.
+        series: name -> list of numbers.
+        x: where the numbers stand; default 1, 2, 3 ...
+        log: powers of ten on the vertical axis, of two on the horizontal one.
+        overlapping: draw the first as a broad band and the later ones thin, so that equal ones are all seen.
     """
     style = {"axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK}
     with matplotlib.rc_context({**style, "font.size": 9.5, "axes.linewidth": 0.6}):
         figure, axes = pyplot.subplots(figsize=(4.3, 2.7))
-        strokes = [("-", 7, 0.4), ("--", 1.8, 1), (":", 2.2, 1)]
+        strokes = [("-", 7, 0.4), ("--", 1.8, 1), (":", 2.2, 1)] if overlapping else [("o-", 1.8, 1)] * len(SERIES)
         for (name, values), colour, (dash, width, alpha) in zip(series.items(), SERIES, strokes, strict=False):
-            axes.plot(range(1, len(values) + 1), values, dash, color=colour, linewidth=width, alpha=alpha, label=name)
+            places = range(1, len(values) + 1) if x is None else x
+            options = {"color": colour, "linewidth": width, "alpha": alpha, "markersize": 3.5, "label": name}
+            axes.plot(places, values, dash, **options)
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        if log:
+            axes.set_yscale("log")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(list(places), list(map(str, places)))
+            axes.minorticks_off()
+        elif x is None:
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.15, color=INK, linewidth=0.6)
         axes.legend(frameon=False, fontsize=9)
-        return _svg(figure, ylabel)
+        return _svg(figure, f"{xlabel} {ylabel}")
 
 
-def image(values, size, colormap="gray", symmetric=False):
-    """An ``<img>`` with a matrix as PNG, ``size`` CSS pixels wide; ``symmetric`` puts 0 at the colormap's middle."""
+def image(values, size, colormap="gray", symmetric=False, limits=None):
+    """An ``<img>`` with a matrix as PNG, ``size`` CSS pixels wide; ``symmetric`` puts 0 at the colormap's middle, and
+    ``limits`` are the values for black and white, the smallest and the largest unless given."""
     array = values.detach().numpy()
     largest = abs(array).max() or 1
-    low, high = (-largest, largest) if symmetric else (array.min(), array.max())
+    low, high = limits or ((-largest, largest) if symmetric else (array.min(), array.max()))
     buffer = io.BytesIO()
     pyplot.imsave(buffer, array, cmap=colormap, vmin=low, vmax=high, format="png")
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img class="pixels" width="{size}" height="{size}" alt="" src="data:image/png;base64,{data}">'
+    height = round(size * array.shape[0] / array.shape[1])
+    return f'<img class="pixels" width="{size}" height="{height}" alt="" src="data:image/png;base64,{data}">'

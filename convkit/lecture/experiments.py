@@ -1,0 +1,171 @@
+"""The chapters of the report on images: parameters, invariance, ILSVRC, filters, noise."""
+
+from html import escape
+
+from convkit import _html as html
+from convkit import _pictures as pictures
+from convkit import info
+from convkit.lecture import ilsvrc
+from convkit.lecture.chapters import percent
+
+grid, figure = pictures.number_grid, html.figure
+CROP = 256  # pixels of a photograph that are shown
+
+
+def parameters(counts, words):
+    sizes = [count.size for count in counts]
+    series = zip(words.PARAMETERS_SERIES, ("rule_of_thumb", "narrow", "cnn"), strict=True)
+    curves = {label: [getattr(count, name) for count in counts] for label, name in series}
+    rows = [
+        [f"{c.size} x {c.size}", *(f"{n:,}" for n in (c.inputs, c.rule_of_thumb, c.narrow, c.cnn, c.convolutions))]
+        for c in counts
+    ]
+    return "".join(
+        [
+            html.paragraph(words.PARAMETERS.format(convolutions=counts[0].convolutions)),
+            html.row(
+                figure(pictures.line_chart(curves, *words.PARAMETERS_CHART, x=sizes, log=True), "", wide=True),
+            ),
+            html.table(words.PARAMETERS_TABLE, rows),
+        ]
+    )
+
+
+def invariance(result, words):
+    charts, examples = [], []
+    for (experiment, curves), shown in zip(result.curves.items(), result.images, strict=True):
+        title, axis = words.EXPERIMENTS[experiment]
+        series = {words.NETWORKS[name]: [100 * value for value in values] for name, values in curves.items()}
+        chart = pictures.line_chart(series, axis, words.ACCURACY_AXIS, x=result.amounts[experiment])
+        charts.append(figure(chart, title, wide=True))
+        strip = "".join(pictures.image(image, 46, limits=(0, 1)) for image in shown)
+        examples.append(figure(f'<div class="strip">{strip}</div>', title))
+    return "".join(
+        [
+            html.paragraph(words.INVARIANCE.format(samples=result.samples, tests=result.tests)),
+            html.row(*examples),
+            html.row(*charts),
+            html.table(words.INVARIANCE_TABLE, [_robustness(result, name, words) for name in words.NETWORKS]),
+        ]
+    )
+
+
+def _robustness(result, name, words):
+    def at(experiment, amount):
+        return percent(result.curves[experiment][name][result.amounts[experiment].index(amount)])
+
+    moved = [at("shift", 0), at("shift", 3), at("rotation", 30), at("scale", 0.7)]
+    return [words.NETWORKS[name], f"{result.parameters[name]:,}", *moved]
+
+
+def networks(rows, words):
+    published = [[name, *_published(row)] for name, row in ilsvrc.PUBLISHED.items()]
+    batches = sorted({batch for row in rows for _, batch in row.seconds})
+    ours = [_ours(row, batch, words) for row in rows for batch in batches]
+    machine = info.collect()["machine"]
+    note = {
+        "threads": machine["threads"],
+        "error": max(row.error for row in rows),
+        "keras": ilsvrc.keras_name() or words.ABSENT,
+        "statistics": max(row.statistics for row in rows),
+    }
+    return "".join(
+        [
+            html.paragraph(words.ILSVRC),
+            html.heading(words.PUBLISHED, 3),
+            html.table(words.PUBLISHED_TABLE, published),
+            html.heading(words.OURS.format(machine=machine["cpu"]), 3),
+            html.table(words.OURS_TABLE, ours),
+            html.paragraph(words.OURS_NOTE.format(**note), "soft"),
+        ]
+    )
+
+
+def _published(row):
+    accuracies, times = (row.top1, row.top5), (row.cpu_ms, row.gpu_ms)
+    return [
+        str(row.size_mb),
+        *(f"{accuracy:.3f}" for accuracy in accuracies),
+        f"{row.parameters:,}",
+        str(row.depth),
+        *(f"{time:.2f}" for time in times),
+    ]
+
+
+def _ours(row, batch, words):
+    def milliseconds(contender):
+        seconds = row.seconds.get((contender, batch))
+        if seconds is not None:
+            return f"{1e3 * seconds:.1f}"
+        return words.ABSENT if contender == "keras" else escape(row.reasons.get(contender, "-"))
+
+    ours, theirs = (row.seconds.get((contender, batch)) for contender in ("convkit", "torch"))
+    cells = [f"{row.megabytes:.0f}", f"{row.parameters:,}", f"{row.gflops:.1f}", str(batch)]
+    ratio = html.ratio_bar(theirs / ours) if ours else "-"
+    return [row.name, *cells, milliseconds("convkit"), milliseconds("torch"), ratio, milliseconds("keras")]
+
+
+def filters(result, words):
+    image, names, layers, steps, alone, given = result
+    answer, found = steps[-1].maps[0], steps[4].maps
+    shapes = [
+        [words.SHAPES[name], row + 1, column + 1, f"{answer[row, column]:g}"] for (row, column), name in names.items()
+    ]
+    parts = "".join(f"<div>{grid(part[0])}</div>" for part in layers[1].filters)
+    where = "".join(pictures.image(part, 150, limits=(0, found.max().item())) for part in found)
+    blocks = [
+        html.paragraph(words.DETECTOR),
+        html.row(
+            figure(pictures.image(image[0], 315, limits=(0, 10)), words.SCENE),
+            figure(f'<div class="strip">{parts}</div>', words.PARTS),
+        ),
+        figure(f'<div class="strip">{where}</div>', words.PART_MAPS),
+        html.row(
+            figure(
+                pictures.image(answer, 255, limits=(0, answer.max().item())),
+                words.ANSWER.format(count=int((answer > 0).sum())),
+            ),
+            html.table(words.SHAPES_TABLE, [list(map(str, row)) for row in shapes]),
+        ),
+    ]
+    blocks += [html.heading(words.ALONE, 3), _steps(alone, words)]
+    if given is not None:
+        path, given_steps = given
+        blocks += [html.heading(words.CHAIN.format(path=path), 3), _steps(given_steps, words)]
+    return "".join(blocks)
+
+
+def step_name(name, words):
+    """The name of a step of a chain, which ends in the layer's number, in the report's language."""
+    kind, _, number = name.partition(" ")
+    return f"{words.STEPS[kind]} {number}".strip()
+
+
+def _steps(steps, words):
+    """Every map of every step, in the order of the computation."""
+    drawn = []
+    for step in steps:
+        name = step_name(step.name, words)
+        names = [words.STEP_CHANNEL.format(step=name, channel=channel) for channel in range(1, len(step.maps) + 1)]
+        captions = names if len(names) > 1 else [name]
+        drawn += [html.ARROW] * bool(drawn)
+        drawn += [figure(grid(values), caption) for values, caption in zip(step.maps, captions, strict=True)]
+    return html.row(*drawn)
+
+
+def denoise(result, words):
+    model, count, shown = result
+    size = sum(p.numel() for p in model.parameters())
+    blocks = [html.paragraph(words.DENOISE.format(parameters=size, count=count))]
+    for picture in shown:
+        captions = [
+            text.format(psnr=psnr)
+            for text, psnr in zip(words.PICTURES, (0, picture.psnr_noisy, picture.psnr_cleaned), strict=True)
+        ]
+        versions = zip((picture.clean, picture.noisy, picture.cleaned), captions, strict=True)
+        crops = [
+            figure(pictures.image(image[:CROP, :CROP], CROP, limits=(0, 1)), caption) for image, caption in versions
+        ]
+        blocks.append(html.row(*crops))
+    rows = [[p.name, *(f"{v:.1f}" for v in (p.psnr_noisy, p.psnr_blurred, p.psnr_cleaned))] for p in shown]
+    return "".join([*blocks, html.table(words.DENOISE_TABLE, rows)])

@@ -1,0 +1,220 @@
+// Convolution by float32 multiply-adds: a block gathers the window's inputs of its rows (output pixels) into shared
+// memory, a few products deep, while it multiplies those before.
+#include "cuda/conv2d_ffma.cuh"
+#include "cuda/conv2d_gemm_launch.h"
+#include "cuda/conv2d_pixel.cuh"
+#include "cuda/conv2d_pooled.cuh"
+#include "cuda/intrinsics.cuh"
+
+namespace convkit::cuda {
+namespace {
+
+// What a thread loads of each step of kDepth products: Vector channels of one pixel, which it transposes by way of its
+// registers, or of one pixel kLoads products, which are copied to where they belong.
+template <typename Tile, int Vector, bool Pooled>
+class PatchLoader {
+ public:
+  __device__ PatchLoader(const ConvGemm<float>& p, const GemmPhase& phase, int64_t first_row) : p_(p) {
+    const int64_t row = first_row + pixel();
+    const Pixel at = row_pixel<Pooled>(phase, row);
+    const bool there = row < phase_rows(p, phase);
+    top_ = there ? at.h * p.stride_h + phase.top : kNoPixel;
+    left_ = at.w * p.stride_w + phase.left;
+    const int64_t channel = int64_t{blockIdx.y} * p.channels;
+    input_ = p.input.data + at.n * p.input.n + channel * p.input.c + top_ * p.input.h + left_ * p.input.w;
+    table_ = p.table + phase.table;
+  }
+
+  // The first half of a step: `a` is free, and filled when finish_load and cp_async_wait are done.
+  __device__ void load(int k, float (&a)[Tile::kDepth][Tile::kPitch]) {
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const GemmTap tap = table_[(k + depth(i)) / Vector];
+      const bool inside = static_cast<unsigned>(top_ + tap.h) < static_cast<unsigned>(p_.ih) &&
+                          static_cast<unsigned>(left_ + tap.w) < static_cast<unsigned>(p_.iw);
+      if constexpr (Vector == 1)
+        cp_async<4>(&a[depth(i)][pixel()], input_ + tap.offset, inside);
+      else
+        values_ = inside ? *reinterpret_cast<const float4*>(input_ + tap.offset) : float4{0.0f, 0.0f, 0.0f, 0.0f};
+    }
+  }
+
+  __device__ void finish_load(float (&a)[Tile::kDepth][Tile::kPitch]) const {
+    if constexpr (Vector == 4) {
+      a[depth(0)][pixel()] = values_.x, a[depth(0) + 1][pixel()] = values_.y;
+      a[depth(0) + 2][pixel()] = values_.z, a[depth(0) + 3][pixel()] = values_.w;
+    }
+  }
+
+ private:
+  static constexpr int kValues = Tile::kDepth * Tile::kRows / Tile::kThreads;
+  static constexpr int kLoads = kValues / Vector;
+  static constexpr int kAcross = Tile::kDepth / Vector;  // threads side by side along the depth
+  static_assert(kValues == 4 && (Vector == 1 || Vector == 4));
+
+  static __device__ int pixel() { return Vector == 4 ? threadIdx.x / kAcross : threadIdx.x % Tile::kRows; }
+  static __device__ int depth(int i) {
+    if (Vector == 4) return threadIdx.x % kAcross * Vector;
+    return threadIdx.x / Tile::kRows + i * (Tile::kThreads / Tile::kRows);
+  }
+
+  const ConvGemm<float>& p_;
+  const float* input_;
+  const GemmTap* table_;
+  int top_, left_;
+  float4 values_;
+};
+
+// Packed weights lie as the tile does.
+template <typename Tile>
+class WeightLoader {
+ public:
+  // `weight` is that of the tile's first column.
+  __device__ WeightLoader(const ConvGemm<float>& p, const float* weight)
+      : p_(p), weight_(weight + int64_t{row()} * p.columns + column()) {}
+
+  __device__ void load(int k, float (&b)[Tile::kDepth][Tile::kColumnPitch]) {
+    cp_async<16>(&b[row()][column()], weight_ + int64_t{k} * p_.columns, true);
+  }
+
+ private:
+  static constexpr int kAcross = Tile::kColumns / 4;
+  static_assert(kAcross * Tile::kDepth == Tile::kThreads);
+  static __device__ int row() { return threadIdx.x / kAcross; }
+  static __device__ int column() { return threadIdx.x % kAcross * 4; }
+
+  const ConvGemm<float>& p_;
+  const float* weight_;
+};
+
+// The thread's sums to the output, four pixels or four filters at once where they lie together.
+template <typename Tile, StoreOrder Order>
+__device__ void store_sums(const ConvGemm<float>& p, const typename Tile::Shared& shared, int first_column,
+                           const Finish& finish, const typename Tile::Sums& sums) {
+  constexpr int kRows = Order == StoreOrder::kPixels ? 4 : 1, kColumns = Order == StoreOrder::kFilters ? 4 : 1;
+  struct alignas(4 * kRows * kColumns) Lanes {
+    float lane[kRows * kColumns];
+  };
+#pragma unroll
+  for (int i = 0; i < Tile::kThreadRows; i += kRows) {
+    const int64_t at = shared.output[Tile::first_row() + i / 4 * 32 + i % 4];
+#pragma unroll
+    for (int j = 0; j < Tile::kThreadColumns; j += kColumns) {
+      const int filter = first_column + Tile::first_column() + j / 4 * 16 + j % 4;
+      if (at < 0 || filter >= p.filters) continue;
+      Lanes& output = *reinterpret_cast<Lanes*>(p.output.data + at + filter * p.output.c);
+      Lanes y = finish.add ? output : Lanes{};
+#pragma unroll
+      for (int b = 0; b < kRows * kColumns; ++b) {
+        const int row = i + b % kRows, column = j + b % kColumns;
+        const float bias = p.bias ? p.bias[static_cast<int>(blockIdx.y) * p.filters + filter + column - j] : 0.0f;
+        y.lane[b] = finish(sums[row][column], y.lane[b], bias);
+      }
+      output = y;
+    }
+  }
+}
+
+// The thread's sums, pooled: its four rows are a window.
+template <typename Tile>
+__device__ void store_pooled(const ConvGemm<float>& p, const typename Tile::Shared& shared, int first_column,
+                             const typename Tile::Sums& sums) {
+  const Finish finish{false, true, p.relu};
+#pragma unroll
+  for (int i = 0; i < Tile::kThreadRows; i += 4) {
+    const int row = Tile::first_row() + 8 * i;
+    const int64_t at = shared.output[row];
+#pragma unroll
+    for (int j = 0; j < Tile::kThreadColumns; ++j) {
+      const int filter = first_column + Tile::first_column() + j / 4 * 16 + j % 4;
+      if (at < 0 || filter >= p.filters) continue;
+      const float bias = p.bias ? p.bias[static_cast<int>(blockIdx.y) * p.filters + filter] : 0.0f;
+      float results[4];
+#pragma unroll
+      for (int b = 0; b < 4; ++b) results[b] = finish(sums[i + b][j], 0.0f, bias);
+      store_window(p, results, shared.output[row + 1], at + filter * p.output.c);
+    }
+  }
+}
+
+// Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
+template <typename Tile, int Vector, bool Pooled>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_kernel(const ConvGemm<float> p) {
+  auto& shared = shared_memory<typename Tile::Shared>();
+  const int split = blockIdx.z % p.splits;
+  const GemmPhase phase = p.phases[blockIdx.z / p.splits];
+  const int column_tiles = (p.filters + Tile::kColumns - 1) / Tile::kColumns;
+  const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
+  const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
+  if (first_row >= phase_rows(p, phase)) return;
+  const int depth = p.channels * phase.kh * phase.kw;
+  const int padded = static_cast<int>(padded_depth(depth));
+
+  write_row_offsets<Tile::kRows, Pooled>(p, phase, split, first_row, shared.output);
+  PatchLoader<Tile, Vector, Pooled> patches(p, phase, first_row);
+  WeightLoader<Tile> weights(
+      p, p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column);
+
+  int k = split * p.chunk;
+  const int begin = k, end = p.splits > 1 ? min(begin + p.chunk, padded) : padded;
+  int buffer = 0;
+  if (begin < end) {
+    patches.load(begin, shared.a[0]), weights.load(begin, shared.b[0]);
+    patches.finish_load(shared.a[0]);
+  }
+  cp_async_commit(), cp_async_wait<0>();
+  __syncthreads();
+  typename Tile::Sums sums = {}, total = {};  // the total of a pooled output has no other place
+  do {                                        // a chunk; without any in a phase of fewer taps than there are splits for
+    const int stop = min(k + p.chunk, end);
+    const int chunk = k;
+    for (; k < stop; k += Tile::kDepth, buffer ^= 1) {
+      const bool more = k + Tile::kDepth < end;
+      const int next = buffer ^ 1;
+      if (more) patches.load(k + Tile::kDepth, shared.a[next]), weights.load(k + Tile::kDepth, shared.b[next]);
+      cp_async_commit();
+      Tile::multiply(shared, buffer, sums);
+      if (more) patches.finish_load(shared.a[next]);
+      cp_async_wait<0>();
+      __syncthreads();
+    }
+    if constexpr (Pooled) {
+      add_sums(sums, total);
+      if (k >= end) store_pooled<Tile>(p, shared, here(first_column), total);
+    } else {
+      const Finish finish{chunk > begin, k >= end, p.relu};
+      if (p.store == StoreOrder::kPixels)
+        store_sums<Tile, StoreOrder::kPixels>(p, shared, here(first_column), finish, sums);
+      else if (p.store == StoreOrder::kFilters)
+        store_sums<Tile, StoreOrder::kFilters>(p, shared, here(first_column), finish, sums);
+      else
+        store_sums<Tile, StoreOrder::kScalar>(p, shared, here(first_column), finish, sums);
+    }
+    clear(sums);
+  } while (k < end);
+}
+
+template <typename Tile, int Vector, bool Pooled = false>
+int launch_tile(const ConvGemm<float>& p, void* stream) {
+  int64_t rows = 0;
+  for (int i = 0; i < p.phase_count; ++i) rows = max(rows, phase_rows(p, p.phases[i]));
+  const int64_t tiles = ceil_div(rows, Tile::kRows) * ceil_div(p.filters, Tile::kColumns);
+  const Grid grid{
+      {static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.phase_count * p.splits)},
+      Tile::kThreads,
+      sizeof(typename Tile::Shared)};
+  return launch(conv2d_ffma_kernel<Tile, Vector, Pooled>, grid, stream, p);
+}
+
+}  // namespace
+
+int launch_conv2d_ffma(const ConvGemm<float>& p, bool large_tile, void* stream) {
+  using Large = FfmaTile<128, 128>;
+  using Small = FfmaTile<64, 64>;
+  const bool vectors = p.vector == 4;
+  if (p.pooled) return vectors ? launch_tile<Small, 4, true>(p, stream) : launch_tile<Small, 1, true>(p, stream);
+  if (large_tile) return vectors ? launch_tile<Large, 4>(p, stream) : launch_tile<Large, 1>(p, stream);
+  return vectors ? launch_tile<Small, 4>(p, stream) : launch_tile<Small, 1>(p, stream);
+}
+
+}  // namespace convkit::cuda

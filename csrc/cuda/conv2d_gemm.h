@@ -1,0 +1,79 @@
+// A convolution, or a gradient of one, as a product of matrices that are never formed. The kernels of conv2d_ffma.cu,
+// conv2d_ffma_backward_weight.cu, conv2d_tf32.cu and conv2d_half.cu take what is described here. No torch.
+//
+// Forward: rows are output pixels, columns the filters of a group, and a product runs over the taps and channels of the
+// window ("depth"). backward_input is the same on grad_output, with a phase for every position modulo the stride.
+// backward_weight has filters as rows, (channel, tap) as columns, and runs over output pixels.
+#pragma once
+
+#include "common/conv2d_shape.h"
+#include "common/int_math.h"
+
+namespace convkit::cuda {
+
+constexpr int kMaxPhases = 16;   // in one launch
+constexpr int kDepthAlign = 32;  // tables and packed weights are filled with zeros up to a multiple of this depth
+constexpr int64_t kSumsLimit = int64_t{64} << 20;  // bytes of partial sums
+
+// Where the products `vector * i` to `vector * i + vector - 1` of a window find the input: relative to tap (0, 0).
+struct alignas(16) GemmTap {
+  int64_t offset;  // in elements
+  int32_t h, w;    // in pixels; beyond the depth so far out that no pixel is there
+};
+
+// Output pixels that meet the same taps: all of them in the forward direction.
+struct GemmPhase {
+  int32_t oh, ow;
+  int32_t top, left;  // the input position that tap (0, 0) of output pixel (0, 0) meets
+  int32_t kh, kw, dilation_h, dilation_w;
+  int64_t weight, weight_h, weight_w;  // offset of tap (0, 0) in the weight, and strides of the taps
+  int64_t output;                      // offset of the first pixel in the output
+  int64_t table, packed;               // offsets in the table and in the packed weights
+};
+
+// How a kernel may store four results at once.
+enum class StoreOrder { kScalar, kPixels, kFilters };
+
+template <typename T, typename Out = T>
+struct ConvGemm {
+  View4d<const T> input;        // [n, groups * channels, ih, iw]; grad_output in backward_input
+  View4d<const T> grad_output;  // [n, groups * filters, oh, ow]; backward_weight only
+  View4d<Out> output;           // of one split
+  const T* bias = nullptr;
+  bool relu = false;
+  StoreOrder store = StoreOrder::kScalar;
+  int32_t n, ih, iw, channels, filters, groups;
+  int32_t stride_h, stride_w;  // of the output in the input, and of output pixels in the output view
+  int32_t vector;              // elements that a load of the input takes: then channels are innermost in the depth
+  int32_t chunk;               // products of a sum before it is added to the total, which lies in the output
+  int32_t splits = 1;          // parts of the sum: one for each chunk, or in backward_weight of whole chunks
+  int64_t split_stride = 0;    // elements between their outputs
+  // A pooling of 2x2 windows after bias and ReLU, of which `output` is the result. Taps have the output's strides; null
+  // where nobody wants them.
+  bool pooled = false, output_is_channels_last = false;
+  uint8_t* taps = nullptr;
+  const GemmTap* table = nullptr;
+  const T* packed = nullptr;  // weights, [phase][group][depth][columns] or [phase][group][columns][depth]
+  int32_t columns;            // filters rounded up to whole tiles
+  // Strides of the unpacked weight.
+  const T* weight = nullptr;
+  int64_t weight_group, weight_filter, weight_channel;
+  int32_t phase_count;
+  GemmPhase phases[kMaxPhases];
+};
+
+// Rows of a phase: pixels, or four for every window of a fused pooling.
+template <typename T, typename Out>
+constexpr int64_t phase_rows(const ConvGemm<T, Out>& p, const GemmPhase& phase) {
+  return p.pooled ? 4 * int64_t{p.n} * (phase.oh / 2) * (phase.ow / 2) : int64_t{p.n} * phase.oh * phase.ow;
+}
+
+// Products per output of a phase, as tables and packed weights hold them.
+constexpr int64_t padded_depth(int64_t depth) { return round_up(max(depth, 1), kDepthAlign); }
+
+// Pixels that each of the splits of backward_weight sums over, but the last: whole chunks.
+constexpr int64_t split_pixels(int64_t pixels, int64_t splits, int64_t chunk) {
+  return round_up(ceil_div(pixels, splits), chunk);
+}
+
+}  // namespace convkit::cuda

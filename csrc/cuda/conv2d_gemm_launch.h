@@ -1,0 +1,37 @@
+// Launchers of the products of conv2d_gemm.h; `stream` is a cudaStream_t, the result a cudaError_t.
+#pragma once
+
+#include "cuda/conv2d_gemm.h"
+
+namespace convkit::cuda {
+
+// Fills the table of taps and, unless `packed` is null, the packed weights: [depth][columns] or [columns][depth].
+template <typename T, typename Out>
+int launch_conv2d_prepare(const ConvGemm<T, Out>& problem, GemmTap* table, T* packed, bool depth_inner, void* stream);
+
+// output[i] = relu(sums[i] + sums[count + i] + ... + bias), in that order.
+template <typename T>
+struct SplitSum {
+  const float* sums;
+  T* output;
+  const T* bias;
+  bool relu;
+  int32_t splits;
+  int64_t count, channel_stride, channels;
+};
+template <typename T>
+int launch_conv2d_sum_splits(const SplitSum<T>& problem, void* stream);
+
+// float32 multiply-adds outside of the tensor cores; rows x columns of a block's tile are 128 x 128, or 64 x 64.
+int launch_conv2d_ffma(const ConvGemm<float>& problem, bool large_tile, void* stream);
+int launch_conv2d_ffma_backward_weight(const ConvGemm<float>& problem, bool large_tile, void* stream);
+
+// On tensor cores, sm_80+ (float16 on sm_75 too). Weights of 16-bit types are packed [columns][depth]. float32 is
+// rounded to TF32, or multiplied in three terms.
+template <typename T>
+int launch_conv2d_mma(const ConvGemm<T>& problem, bool three_terms, bool large_tile, void* stream);
+template <typename T>
+int launch_conv2d_mma_backward_weight(const ConvGemm<T, float>& problem, bool three_terms, bool large_tile,
+                                      void* stream);
+
+}  // namespace convkit::cuda

@@ -1,0 +1,45 @@
+// Convolutions and their gradients as products of matrices, on tensors of one CUDA device, which is current.
+#pragma once
+
+#include <optional>
+
+#include "common/conv2d_shape.h"
+#include "common/tensor.h"
+
+namespace convkit::cuda {
+
+// Where and in which precision the products are computed.
+enum class GemmUnit {
+  kFfma,     // float32 multiply-adds
+  kTf32,     // tensor cores; float32 operands lose 13 bits
+  k3xTf32,   // tensor cores; float32 operands in two parts, three products
+  kTensor16  // tensor cores; bfloat16 and float16
+};
+
+struct GemmCall {
+  const char* op;
+  Conv2dShape shape;  // of the forward convolution
+  GemmUnit unit;
+  void* stream;
+};
+
+struct GemmEpilogue {
+  std::optional<Tensor> bias;
+  bool relu = false;
+  bool pooled = false;                   // 2x2, which makes `output` a quarter of the convolution's
+  bool output_is_channels_last = false;  // of a pooled output: decides the tap of a window of -infinity
+  const Tensor* taps = nullptr;          // of a pooled output, in its format; or null
+};
+
+void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
+                       const Tensor& output);
+// linear: input [rows, channels], weight [filters, channels], output [rows, filters]; the shape is of
+// forward_gemm_into, with rows as the pixels of one row.
+void linear_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
+                      const Tensor& output);
+void backward_input_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& weight,
+                              const Tensor& grad_input);
+void backward_weight_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& input,
+                               const Tensor& grad_weight);
+
+}  // namespace convkit::cuda

@@ -1,0 +1,101 @@
+// Output pixels by number, for the kernels of conv2d_gemm.h.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "cuda/conv2d_gemm.h"
+
+namespace convkit::cuda {
+
+constexpr int kNoPixel = -(1 << 30);  // a position that no tap brings back into an input
+
+struct Pixel {
+  int64_t n;
+  int h, w;
+};
+
+__device__ inline Pixel pixel_at(const GemmPhase& phase, int64_t number) {
+  const int64_t line = number / phase.ow;
+  return {line / phase.oh, static_cast<int>(line % phase.oh), static_cast<int>(number % phase.ow)};
+}
+
+// In a fused pooling of 2x2 windows, four neighbouring numbers are the pixels of one window, row by row. A last row or
+// column that fills no window has no number.
+__device__ inline Pixel window_at(const GemmPhase& phase, int64_t number) {
+  const int64_t line = number / (phase.ow / 2);
+  return {line / (phase.oh / 2), static_cast<int>(line % (phase.oh / 2)), static_cast<int>(number % (phase.ow / 2))};
+}
+
+template <bool Pooled>
+__device__ Pixel row_pixel(const GemmPhase& phase, int64_t row) {
+  if constexpr (!Pooled) return pixel_at(phase, row);
+  const Pixel window = window_at(phase, row / 4);
+  const int tap = static_cast<int>(row % 4);
+  return {window.n, 2 * window.h + tap / 2, 2 * window.w + tap % 2};
+}
+
+// One of the products of a window.
+struct Product {
+  int32_t channel, r, s;
+};
+
+template <typename T, typename Out>
+__device__ Product product_at(const ConvGemm<T, Out>& p, const GemmPhase& phase, int k) {
+  const int taps = phase.kh * phase.kw;
+  const int tap = p.vector > 1 ? k / p.channels : k % taps;
+  return {p.vector > 1 ? k % p.channels : k / taps, tap / phase.kw, tap % phase.kw};
+}
+
+// One of `count` pixels after another, some steps apart, without a division.
+class PixelWalk {
+ public:
+  __device__ PixelWalk(const GemmPhase& phase, int64_t first, int skip, int count) : left_(count - skip) {
+    const Pixel at = pixel_at(phase, first + skip);
+    n = static_cast<int>(at.n), h = at.h, w = at.w;
+  }
+
+  __device__ bool inside() const { return left_ > 0; }
+  __device__ void advance(const GemmPhase& phase, int step) {
+    left_ -= step;
+    w += step;
+    while (w >= phase.ow) {
+      w -= phase.ow;
+      if (++h == phase.oh) h = 0, ++n;
+    }
+  }
+
+  int n, h, w;
+
+ private:
+  int left_;
+};
+
+// Where the rows of a block's tile are in the split's output, of the group's first filter; -1 beyond the last. Of four
+// rows that are pooled, the first has the place, the second whether it is its image's first.
+template <int Rows, bool Pooled = false, typename T, typename Out>
+__device__ void write_row_offsets(const ConvGemm<T, Out>& p, const GemmPhase& phase, int split, int64_t first_row,
+                                  int64_t (&offsets)[Rows]) {
+  const int64_t row = first_row + threadIdx.x;
+  if (threadIdx.x >= Rows) return;
+  const Pixel at = Pooled ? window_at(phase, row / 4) : pixel_at(phase, row);
+  const int64_t offset = phase.output + split * p.split_stride + at.n * p.output.n +
+                         int64_t{blockIdx.y} * p.filters * p.output.c + at.h * p.output.h + at.w * p.output.w;
+  if (Pooled && row % 4 == 1)
+    offsets[threadIdx.x] = at.h == 0 && at.w == 0;
+  else
+    offsets[threadIdx.x] = at.n < p.n ? offset : -1;
+}
+
+// Where the columns (products) of a block's tile are in a filter of the split's output; -1 beyond the last.
+template <int Columns, typename T, typename Out>
+__device__ void write_column_offsets(const ConvGemm<T, Out>& p, int split, int first_column,
+                                     int64_t (&offsets)[Columns]) {
+  const int column = first_column + static_cast<int>(threadIdx.x);
+  if (threadIdx.x >= Columns) return;
+  const GemmPhase& phase = p.phases[0];
+  const Product at = product_at(p, phase, column);
+  const int64_t offset = split * p.split_stride + at.channel * p.output.c + at.r * p.output.h + at.s * p.output.w;
+  offsets[threadIdx.x] = column < p.channels * phase.kh * phase.kw ? offset : -1;
+}
+
+}  // namespace convkit::cuda

@@ -1,0 +1,212 @@
+"""The matrix products of csrc/cuda (conv2d_gemm.h), run on the CPU by tests/cuda_host, on shapes at the edges of tiles.
+
+Every unit (multiply-adds, TF32, 3xTF32, 16-bit tensor cores) in every direction, against float64.
+"""
+
+# ruff: noqa: F811 (the fixture of test_cuda_kernels)
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from convkit.testing import shapes, tolerances
+from convkit.testing.shapes import Conv2dCase
+from tests.cuda_host import build
+from tests.test_conv2d import grad_output_of, tensors_of
+from tests.test_cuda_kernels import FORMATS, arguments_of, results_of, same_bits, strict  # noqa: F401
+
+pytestmark = pytest.mark.skipif(build.missing() is not None, reason=f"CUDA kernels on the CPU: {build.missing()}")
+
+# algorithm, dtype, the contract it is held to
+UNITS = pytest.mark.parametrize(
+    ("algorithm", "dtype", "contract"),
+    [
+        ("direct", torch.float32, "direct"),
+        ("3xtf32", torch.float32, "direct"),
+        ("tf32", torch.float32, "tf32"),
+        ("direct", torch.bfloat16, "direct"),
+        ("direct", torch.float16, "direct"),
+    ],
+    ids=["ffma", "3xtf32", "tf32", "bfloat16", "float16"],
+)
+FEW, MANY = 1, 132  # multiprocessors: of few, each gets large tiles and whole sums; of many, small tiles and parts
+
+# Around the tiles' 64 and 128 rows and columns, the steps' 8 to 32 products, the vectors' 4 and 8 channels.
+TILE_CASES = (
+    Conv2dCase("one_tile_exactly", 2, 8, (8, 8), 128, (1, 1)),
+    Conv2dCase("a_tile_and_a_bit", 3, 16, (5, 9), 130, (1, 1)),
+    Conv2dCase("just_less_than_a_tile", 1, 8, (7, 9), 63, padding=(1, 1)),
+    Conv2dCase("vectors_of_8_and_a_rest_of_filters", 2, 24, (6, 7), 68, padding=(1, 1)),
+    Conv2dCase("vectors_of_4_only", 1, 12, (6, 5), 20, (2, 3), (2, 1), (1, 2), (1, 2)),
+    Conv2dCase("first_layer", 1, 3, (21, 19), 65, (7, 7), (2, 2), (3, 3)),
+    Conv2dCase("strided_phases_without_taps", 1, 8, (11, 10), 8, (2, 2), (3, 4), (1, 0)),
+    Conv2dCase("more_phases_than_a_launch_has", 1, 4, (11, 10), 8, (3, 3), (5, 4), (1, 1)),
+    Conv2dCase("dilated_and_strided", 2, 8, (12, 13), 12, (3, 3), (2, 3), (3, 2), (3, 2)),
+    Conv2dCase("grouped_vectors", 1, 48, (5, 6), 72, padding=(1, 1), groups=3),
+    Conv2dCase("chunks_of_every_unit", 1, 120, (4, 5), 16, padding=(1, 1)),
+    Conv2dCase("chunks_of_pixels", 1, 8, (49, 43), 8, (1, 1)),
+)
+
+
+@pytest.fixture
+def multiprocessors():
+    """Sets the number that the device says it has."""
+    yield lambda count, capability=90: build.load().simt_set_device(count, capability)
+    build.load().simt_set_device(4, 90)
+
+
+@UNITS
+@FORMATS
+@pytest.mark.parametrize("case", TILE_CASES, ids=str)
+def test_tiles(strict, multiprocessors, case, layout, algorithm, dtype, contract):
+    tensors = tensors_of(case, dtype, layout)
+    grad_output = grad_output_of(case, tensors, layout)
+    exact = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
+    found = []
+    for count in (FEW, MANY):
+        multiprocessors(count)
+        found.append(results_of(strict, case, tensors, grad_output, layout, algorithm)[:3])
+        exact.hold_results(found[-1], contract)
+    # Neither the tile nor the parts of a sum show in output and grad_input.
+    assert same_bits(found[0][0], found[1][0])
+    assert same_bits(found[0][1], found[1][1])
+    relu = strict.conv2d(*tensors, *arguments_of(case), "relu", algorithm)
+    assert same_bits(relu, found[0][0].relu())
+
+
+@UNITS
+@pytest.mark.parametrize(
+    "case", [c for c in shapes.EDGE_CASES if c.batch and not c.name.startswith(("depthwise", "out_ch"))], ids=str
+)
+def test_edge_cases(strict, case, algorithm, dtype, contract):
+    layout = ("sliced", "transposed", "channels_last")[len(case.name) % 3]
+    tensors = tensors_of(case, dtype, layout, bias=len(case.name) % 2 == 0)
+    grad_output = grad_output_of(case, tensors, "contiguous")
+    exact = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
+    exact.hold_results(results_of(strict, case, tensors, grad_output, layout, algorithm)[:3], contract)
+
+
+@pytest.mark.parametrize("kind", ["same_sign", "offset"])
+@pytest.mark.parametrize("algorithm", ["direct", "3xtf32"])
+def test_float32_sums_that_do_not_cancel(strict, multiprocessors, algorithm, kind):
+    case = Conv2dCase("long", 1, 260, (5, 5), 8, padding=(1, 1))
+    tensors = tensors_of(case, kind=kind)
+    grad_output = grad_output_of(case, tensors, "contiguous")
+    exact = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
+    for count in (FEW, MANY):
+        multiprocessors(count)
+        results = results_of(strict, case, tensors, grad_output, "contiguous", algorithm)
+        for actual, (expected, magnitude) in zip(results, exact.expected, strict=False):
+            tolerances.assert_close(actual, expected, magnitude, "direct")
+
+
+@UNITS
+def test_an_image_has_the_same_bits_in_any_batch(strict, multiprocessors, algorithm, dtype, contract):
+    case = Conv2dCase("batch", 5, 40, (6, 6), 70, padding=(1, 1))
+    input, weight, bias = tensors_of(case, dtype)
+    multiprocessors(8)
+    whole = strict.conv2d(input, weight, bias, *arguments_of(case), "none", algorithm)
+    for i in (0, 4):
+        one = strict.conv2d(input[i : i + 1], weight, bias, *arguments_of(case), "none", algorithm)
+        assert same_bits(one, whole[i : i + 1])
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "3xtf32", "tf32"])
+def test_infinities_and_nans_stay(strict, algorithm):
+    """Results are finite exactly where direct sums are; of 3xTF32, an infinity may come out as NaN."""
+    case = Conv2dCase("special", 1, 8, (9, 9), 8, padding=(1, 1))
+    input, weight, bias = tensors_of(case)
+    weight *= 0.1
+    payload = torch.tensor([0x7F800001], dtype=torch.int32).view(torch.float32)  # a NaN in the bits that TF32 drops
+    input[0, 3, 4, 4], input[0, 1, 0, 0], input[0, 2, 8, 8] = float("inf"), float("nan"), payload[0]
+    input[0, 5, 4, 8] = 3.0e38  # whose first part must not overflow
+    output = strict.conv2d(input, weight, bias, *arguments_of(case), "none", algorithm)
+    expected = F.conv2d(input.double(), weight.double(), bias.double(), padding=1)
+    assert torch.equal(output.isfinite(), expected.isfinite())
+    assert torch.equal(output.isnan(), expected.isnan()) or algorithm == "3xtf32"
+
+
+POOLED_CASES = (
+    Conv2dCase("pooled", 2, 8, (9, 10), 70, padding=(1, 1)),
+    Conv2dCase("pooled_strided", 3, 3, (17, 15), 20, (3, 3), (2, 1), (1, 1)),
+    Conv2dCase("pooled_in_groups", 1, 32, (6, 6), 32, padding=(1, 1), groups=2),
+    Conv2dCase("pooled_in_chunks", 1, 34, (5, 5), 9, padding=(1, 1)),
+    Conv2dCase("pooled_one_window", 4, 8, (2, 3), 130, (1, 1)),
+)
+
+
+@UNITS
+@FORMATS
+@pytest.mark.parametrize("case", POOLED_CASES, ids=str)
+def test_the_block_is_its_parts(strict, multiprocessors, case, layout, algorithm, dtype, contract):
+    tensors = tensors_of(case, dtype, layout)
+    tensors[0][0, 0, 1, 1] = float("nan")
+    pool = ([2, 2], [2, 2], [0, 0])
+    for activation, count in (("none", FEW), ("relu", MANY)):
+        multiprocessors(count)
+        value, taps = strict.conv2d_max_pool2d(*tensors, *arguments_of(case), activation, *pool, True, algorithm)
+        image = strict.conv2d(*tensors, *arguments_of(case), activation, algorithm)
+        composed, composed_taps = strict.max_pool2d_with_taps(image, *pool, [1, 1], False)
+        if activation == "relu":
+            composed_taps = composed_taps.masked_fill(composed <= 0, 255)
+        assert same_bits(value, composed)
+        assert value.stride() == composed.stride()
+        assert torch.equal(taps, composed_taps)
+        alone, _ = strict.conv2d_max_pool2d(*tensors, *arguments_of(case), activation, *pool, False, algorithm)
+        assert same_bits(alone, value)
+
+
+def test_windows_of_minus_infinity_have_the_tap_of_max_pool2d(strict):
+    case = Conv2dCase("minus_infinity", 2, 8, (4, 6), 8, (1, 1))
+    for layout in ("contiguous", "channels_last"):
+        input, weight, bias = tensors_of(case, layout=layout)
+        weight = shapes.LAYOUTS[layout](weight.abs() + 1)
+        input = shapes.LAYOUTS[layout](torch.full_like(input, float("-inf")))
+        pool = ([2, 2], [2, 2], [0, 0])
+        for algorithm in ("direct", "tf32"):
+            value, taps = strict.conv2d_max_pool2d(
+                input, weight, bias, *arguments_of(case), "none", *pool, True, algorithm
+            )
+            image = strict.conv2d(input, weight, bias, *arguments_of(case), "none", algorithm)
+            composed, composed_taps = strict.max_pool2d_with_taps(image, *pool, [1, 1], False)
+            assert same_bits(value, composed)
+            assert torch.equal(taps, composed_taps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_linear(strict, multiprocessors, dtype):
+    for rows, inputs, outputs in ((8, 520, 33), (70, 64, 130), (129, 7, 65)):
+        sizes = [(rows, inputs), (outputs, inputs), (outputs,)]
+        tensors = [shapes.random(size, dtype, seed=i) for i, size in enumerate(sizes)]
+        tensors[0] = tensors[0].t().contiguous().t() if rows == 70 else tensors[0]
+        contract = tolerances.Contract(F.linear, tensors)
+        for count in (FEW, MANY):
+            multiprocessors(count)
+            contract.hold_results([strict.linear(*tensors, "none")], "direct")
+
+
+def test_what_a_unit_cannot_is_refused(strict, multiprocessors):
+    case = Conv2dCase("refused", 1, 8, (5, 5), 8)
+    tensors, arguments = tensors_of(case), (*arguments_of(case), "none")
+    for capability, algorithm, dtype, reason in (
+        (75, "tf32", torch.float32, "it needs compute capability 8.0, not 7.5"),
+        (75, "3xtf32", torch.float32, "it needs compute capability 8.0, not 7.5"),
+        (75, "direct", torch.bfloat16, "it needs compute capability 8.0, not 7.5"),
+        (90, "tf32", torch.float16, "it computes in float32, not Half"),
+        (90, "direct", torch.float64, "it computes in float32 and 16-bit types, not Double"),
+    ):
+        multiprocessors(4, capability)
+        cast = [t.to(dtype) for t in tensors]
+        with pytest.raises(RuntimeError, match=f"algorithm='{algorithm}' cannot be used: {reason}"):
+            strict.conv2d(*cast, *arguments, algorithm)
+        assert strict.conv2d(*cast, *arguments, "auto").shape == (1, 8, 3, 3)
+
+
+def test_auto_rounds_to_tf32_only_where_it_may(strict):
+    case = Conv2dCase("precision", 1, 16, (6, 6), 16)
+    tensors, arguments = tensors_of(case), (*arguments_of(case), "none")
+    by = {algorithm: strict.conv2d(*tensors, *arguments, algorithm) for algorithm in ("auto", "direct", "tf32")}
+    assert same_bits(by["auto"], by["direct"])
+    assert same_bits(strict.conv2d(*tensors, *arguments, "auto_tf32"), by["tf32"])
+    assert not same_bits(by["tf32"], by["direct"])

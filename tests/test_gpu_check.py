@@ -1,0 +1,145 @@
+"""bench.gpu_check where there is no GPU: its plan, its processes and their time limits, its CSV and its table."""
+
+import csv
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import gpu_check, gpu_layers, gpu_table
+from bench.gpu_check import Step
+from tests._tree import ROOT
+
+
+def python(code, limit=20, name="step", **options):
+    return Step(name, [sys.executable, "-c", code], limit, **options)
+
+
+def test_the_plan_ends_in_time_and_every_step_knows_what_it_needs():
+    steps = gpu_check.plan("python", "rows.csv", "compute-sanitizer")
+    assert sum(step.limit for step in steps) < gpu_check.TOTAL_SECONDS
+    names = [step.name for step in steps]
+    assert len(set(names)) == len(names)
+    for i, step in enumerate(steps):
+        assert not step.needs or step.needs in names[:i]
+    assert {"memcheck", "racecheck"} <= set(names)
+    assert not {"memcheck", "racecheck"} & {step.name for step in gpu_check.plan("python", "rows.csv", None)}
+
+
+def test_what_the_plan_runs_is_there():
+    for step in gpu_check.plan(sys.executable, "rows.csv", "compute-sanitizer"):
+        for part in map(str, step.command):
+            if part.endswith((".py", ".cu")):
+                assert (ROOT / part).is_file(), part
+    assert (ROOT / "bench" / "gpu_measure.py").is_file()
+
+
+def test_a_step_reports_its_code_and_what_it_printed():
+    passed = gpu_check.run_step(python("import os; print(os.environ['WORD'])", environment={"WORD": "seen"}))
+    assert (passed.state, passed.output) == ("passed", "seen\n")
+    failed = gpu_check.run_step(python("import sys; print('why', file=sys.stderr); sys.exit(7)"))
+    assert (failed.state, failed.output) == ("failed (7)", "why\n")
+
+
+def test_a_step_past_its_limit_is_killed_with_its_children(tmp_path):
+    pid = tmp_path / "pid"
+    child = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    code = f"import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', {child!r}])"
+    start = time.monotonic()
+    outcome = gpu_check.run_step(python(code, limit=3))
+    assert outcome.state == "ran past its limit"
+    assert "begun" in outcome.output
+    assert time.monotonic() - start < 30
+    for _ in range(100):
+        try:
+            os.kill(int(pid.read_text()), 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{pid.read_text()}/stat").read_text().split()[2] == "Z":  # its parent, init, has not looked yet
+            return
+        time.sleep(0.1)
+    pytest.fail("the child lives")
+
+
+def test_steps_whose_need_failed_are_left_out():
+    steps = [
+        python("import sys; sys.exit(1)", name="build"),
+        python("print('not here')", name="tests", needs="build"),
+        python("print('here')", name="other"),
+    ]
+    said = []
+    outcomes = gpu_check.run_plan(steps, said.append)
+    assert [outcome.state for outcome in outcomes] == ["failed (1)", "left out: build failed (1)", "passed"]
+    assert outcomes[1].output == ""
+    assert len(said) == 3
+
+
+def test_ceilings_are_read_from_what_the_program_prints():
+    assert gpu_check.read_ceilings("noise\ncopy,4012.5\nffma,50.25\nbad,x\n") == {"copy": 4012.5, "ffma": 50.25}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so_in_one_line(capsys):
+    assert gpu_check.main() == gpu_check.NO_GPU
+    assert capsys.readouterr().out == f"gpu_check: nothing to measure: torch {torch.__version__} sees no GPU\n"
+
+
+@pytest.mark.parametrize("who", ["cudnn", "convkit"])
+def test_cases_are_complete_and_the_most_telling_come_first(who):
+    cases = gpu_layers.cases(who)
+    assert len(set(cases)) == len(cases)
+    auto = {(c.layer, c.precision, c.format, c.call) for c in cases if c.algorithm == "auto"}
+    assert len(auto) == len(gpu_layers.LAYERS) * 4 * 2 * 4
+    assert [case.call for case in cases] == sorted((c.call for c in cases), key=gpu_layers.CALLS.index)
+    assert all(case.precision == "ieee" for case in cases if case.algorithm != "auto")
+
+
+def test_a_layer_knows_its_work():
+    layer = gpu_layers.Layer("x", 2, 8, 9, 6, 3, stride=2, groups=2)
+    input, weight = torch.zeros(2, 8, 9, 9), torch.zeros(6, 4, 3, 3)
+    output = torch.nn.functional.conv2d(input, weight, stride=2, padding=1, groups=2)
+    assert layer.output_size == output.shape[-1]
+    assert layer.operations == 2 * output.numel() * weight[0].numel()
+    assert layer.bytes == input.numel() + weight.numel() + output.numel()
+
+
+def row(**values):
+    row = dict.fromkeys(gpu_layers.COLUMNS, "")
+    return row | {"layer": "res2", "call": gpu_layers.CALLS[0], "state": "ok"} | values
+
+
+ROWS = [
+    row(who="cudnn", precision="ieee", format="NCHW", microseconds="400"),
+    row(who="cudnn", precision="ieee", format="channels_last", microseconds="300"),
+    row(who="convkit", precision="ieee", format="NCHW", algorithm="direct", microseconds="250", tflops="30"),
+    row(who="convkit", precision="ieee", format="NCHW", algorithm="3xtf32", microseconds="150", tflops="50"),
+    row(who="convkit", precision="tf32", format="NCHW", microseconds="10", tflops="900"),
+    row(who="cudnn", precision="tf32", format="NCHW", state="out of memory"),
+]
+
+
+def lines_of(rows, ceilings):
+    lines = gpu_table.as_text(rows, ceilings).splitlines()
+    return {tuple(line.split()[:2]): line.split()[2:] for line in lines}, lines
+
+
+def test_the_table_compares_like_with_like():
+    cells, lines = lines_of(ROWS, {"ffma": 100.0, "tf32": 1000.0})
+    assert cells["res2", "ieee"] == ["400/300", "150/-", "2.00", "50"]
+    assert cells["res2", "tf32"] == ["-/-", "10/-", "-", "90"]  # no time of ieee stands in for the missing one
+    assert cells["res2", "bfloat16"] == ["-/-", "-/-", "-", "-"]
+    assert lines[-1] == f"cudnn res2 tf32 {gpu_layers.CALLS[0]}: out of memory"
+    assert max(map(len, lines)) <= 90
+
+
+def test_the_csv_comes_back_as_it_was_written(tmp_path):
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, gpu_layers.COLUMNS)
+        writer.writeheader()
+        writer.writerows(ROWS)
+    assert gpu_table.read(path) == ROWS
+    assert gpu_table.as_text(gpu_table.read(path), {}) == gpu_table.as_text(ROWS, {})
