@@ -374,3 +374,16 @@ def test_same_bits_on_any_threads_and_batch(layout):
         for batch in (1, 2, 3, 8):
             for part, all_of_it in zip(run(x[:batch]), whole, strict=True):
                 assert same_bits(part, all_of_it[:batch])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("arguments", [(2,), (2, 1), (3, 2, 1)], ids=str)
+def test_a_gradient_of_negative_zeros_is_a_sum(arguments, memory_format):
+    input = shapes.random((1, 16, 7, 8)).contiguous(memory_format=memory_format)
+    gradients = []
+    for pool in (convkit.max_pool2d, F.max_pool2d):
+        leaf = input.clone(memory_format=torch.preserve_format).requires_grad_()
+        output = pool(leaf, *arguments)
+        output.backward(torch.full_like(output, -0.0))
+        gradients.append(leaf.grad)
+    assert torch.equal(*(gradient.signbit() for gradient in gradients))

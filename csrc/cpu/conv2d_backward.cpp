@@ -27,12 +27,12 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = weight.scalar_type();
   const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
-  const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
-  if (grad_input.numel() == 0) return grad_input;
   if (chosen != Conv2dAlgorithm::kGeneric && is_16_bit(dtype))
     return to_dtype(conv2d_backward_input(widen(grad_output), widen(weight), input_size, channels_last, stride, padding,
                                           dilation, groups, algorithm),
                     dtype);
+  const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
+  if (grad_input.numel() == 0) return grad_input;
   if (chosen != Conv2dAlgorithm::kGeneric) {
     const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_input
                           : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_input
@@ -60,12 +60,12 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = input.scalar_type();
   const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardWeight, s, dtype}, algorithm);
-  const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
-  if (grad_weight.numel() == 0) return grad_weight;
   if (chosen != Conv2dAlgorithm::kGeneric && is_16_bit(dtype))
     return to_dtype(conv2d_backward_weight(widen(grad_output), widen(input), weight_size, channels_last, stride,
                                            padding, dilation, groups, algorithm),
                     dtype);
+  const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
+  if (grad_weight.numel() == 0) return grad_weight;
   if (chosen != Conv2dAlgorithm::kGeneric) {
     const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_weight
                           : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_weight
@@ -85,11 +85,11 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
 // Sums of a float32 gradient whose channels or pixels lie side by side, image by image in blocks of pixels; false: it
 // is neither. Which numbers are added when depends on the shape alone.
 bool sum_blocks(const View4d<const float>& g, const Conv2dShape& s, float* sums) {
-  constexpr int64_t kPixels = 256, kPlane = 16384;  // of a block
+  constexpr int64_t kPixels = 256, kVectors = 1024;  // of a block: no more than 256 additions one after the other
   const int64_t pixels = s.oh * s.ow;
   const bool channels_last = g.c == 1 && g.h == s.ow * g.w;
   if (!channels_last && !(g.w == 1 && g.h == s.ow)) return false;
-  const int64_t size = channels_last ? kPixels : kPlane, blocks = ceil_div(pixels, size);
+  const int64_t size = channels_last ? kPixels : kVectors * kernels().vector_floats, blocks = ceil_div(pixels, size);
   std::vector<float> partial(s.n * blocks * s.oc);
   parallel_tasks(s.n * blocks, static_cast<double>(s.n) * pixels * s.oc, [&](int64_t i) {
     const int64_t begin = i % blocks * size, count = min(size, pixels - begin);

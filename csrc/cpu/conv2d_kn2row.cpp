@@ -13,15 +13,15 @@ Conv2dKn2rowBlocking conv2d_kn2row_blocking(const Conv2dShape& s, const Conv2dKn
   constexpr int64_t kRows = 16, kSharedRows = 8, kSumFloats = 1 << 16;
   Conv2dKn2rowBlocking b;
   b.left = max((s.kw - 1) * s.dilation_w - s.pad_left, 0);
-  b.row = b.left + max(s.ow, s.iw + s.pad_left);
-  const int64_t limit = min(max(kRows, kSharedRows * (s.kh - 1) * s.dilation_h), kSumFloats / (s.oc * b.row));
+  b.sum_width = b.left + max(s.ow, s.iw + s.pad_left);
+  const int64_t limit = min(max(kRows, kSharedRows * (s.kh - 1) * s.dilation_h), kSumFloats / (s.oc * b.sum_width));
   const Chunks rows = cut(s.oh, max(limit, 1), 1);
   b.rows = rows.size, b.row_bands = rows.number;
-  b.weights = s.kh * s.kw * s.oc;
-  b.weight_floats = round_up(b.weights * s.ic, 16);
+  b.product_rows = s.kh * s.kw * s.oc;
+  b.weight_floats = round_up(b.product_rows * s.ic, 16);
   b.pixel_floats = s.ic * kernels.tile_cols;
-  b.product_floats = b.weights * kernels.tile_cols;
-  b.sum_floats = round_up(s.oc * b.rows * b.row, 16);
+  b.product_floats = b.product_rows * kernels.tile_cols;
+  b.sum_floats = round_up(s.oc * b.rows * b.sum_width, 16);
   return b;
 }
 

@@ -13,7 +13,8 @@ namespace convkit {
 using PhaseBody = std::function<void(const Conv2dShape& phase, const View4d<const float>& rotated_weight,
                                      const View4d<float>& pixels)>;
 
-// Calls the body for every phase that a tap meets; writes zeros where none does. grad_input is dense.
+// Calls the body for every phase that a tap meets, after writing zeros everywhere if there is one that none does.
+// grad_input is dense.
 void for_each_phase(const Conv2dShape& shape, const View4d<const float>& weight, const View4d<float>& grad_input,
                     const PhaseBody& body);
 

@@ -64,8 +64,10 @@ std::string refuse_depthwise(const Conv2dProblem& problem) {
   if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
-  return refuse_bytes(
-      conv2d_depthwise_blocking(run, kernels().conv2d_depthwise, problem.direction, false).scratch_bytes());
+  const auto bytes = [&](bool channels_last) {
+    return conv2d_depthwise_blocking(run, kernels().conv2d_depthwise, problem.direction, channels_last).scratch_bytes();
+  };
+  return refuse_bytes(max(bytes(false), bytes(true)));
 }
 
 // A convolution of stride 1 that kn2row would run: the forward one, or a phase of the gradient of the input.
@@ -80,7 +82,7 @@ std::string refuse_kn2row(const Conv2dProblem& problem) {
   if (s.groups != 1) return "it has one group";
   const Conv2dShape run = kn2row_run(problem);
   if (run.stride_h != 1 || run.stride_w != 1) return "its stride is 1";
-  if (run.ic == 0) return "there are no input channels to sum over";
+  if (run.ic == 0 || run.oc == 0 || run.ih == 0 || run.iw == 0) return "its input or its output is empty";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   return refuse_bytes(conv2d_kn2row_blocking(run, kernels().conv2d_kn2row).scratch_bytes());
 }

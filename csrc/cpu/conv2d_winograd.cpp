@@ -39,7 +39,8 @@ Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& s, const Conv
   const int64_t all_tiles = s.n * b.tiles_h * b.tiles_w;
   const bool few_weights = b.transformed_floats() * oc.number * ic.number * 4 <= kSharedBytes;
   const bool own_patches = few_weights && all_tiles >= kManyBlocks * kOwnTiles && ics * ic.number <= kOwnChannels;
-  const Chunks tiles = cut(all_tiles, own_patches ? kOwnTiles : kTiles, 1);
+  const int64_t stage_tiles = clamp(kSharedBytes / (kWinogradPoints * ics * ic.number * 4), 1, kTiles);
+  const Chunks tiles = cut(all_tiles, own_patches ? kOwnTiles : stage_tiles, 1);
   b.tiles = tiles.size, b.tile_blocks = tiles.number;
   b.transform_first = few_weights && b.tile_blocks > 1;
   b.run = min(kRun, b.tiles_w);

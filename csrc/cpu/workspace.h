@@ -13,7 +13,7 @@ constexpr int64_t kWorkspaceLimit = int64_t{8} << 20;
 // task; it never throws inside one: it returns null when there is no memory.
 void* workspace(int64_t bytes);
 
-// The same for what all tasks of one op share: it belongs to the thread that calls the op.
+// The same for what all tasks of one op share, some 16 MiB at most: it belongs to the thread that calls the op.
 void* shared_workspace(int64_t bytes);
 
 // Bytes that all threads together hold now.

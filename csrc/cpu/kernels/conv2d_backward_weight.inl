@@ -96,7 +96,7 @@ void accumulate_band(const Conv2dBackwardWeight& conv, const BackwardWeightTask&
   if (b.patch_floats) pack_patches(conv, t.ics, band, x, patches);
   for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
     tile.b = in_place ? grad_output + oc : dy + oc * pixels;
-    tile.cols = min(kTileCols, columns - oc);
+    tile.cols = min(kTileCols, round_up(t.ocs, kLanes) - oc);
     if (b.patch_floats) {
       tile.a = patches, tile.a_row = pixels;
       tile.outer = 1, tile.run = pixels;

@@ -9,9 +9,9 @@ namespace convkit {
 // (csrc/cpu/conv2d_kn2row.cpp).
 struct Conv2dKn2rowBlocking {
   int64_t rows, row_bands;
-  int64_t left;     // columns of a row of sums before the first that exists
-  int64_t row;      // columns of a row of sums
-  int64_t weights;  // rows of the matrix product: taps x output channels
+  int64_t left;          // columns of a row of sums before the first that exists
+  int64_t sum_width;     // columns of a row of sums
+  int64_t product_rows;  // of the matrix product: taps x output channels
   // Scratch of a task: its weights; a few pixels and their products; its sums.
   int64_t weight_floats, pixel_floats, product_floats, sum_floats;
 

@@ -23,12 +23,12 @@ void pack_kn2row_weight(const Conv2dShape& s, const View4d<const float>& w, floa
 
 struct Kn2rowTask {
   int64_t n, row, rows;
-  float* sums;  // [oc, rows, blocking.row]
+  float* sums;  // [oc, rows, blocking.sum_width]
 };
 
 // Pixels [pixel, pixel + count) of an image, row by row: body(row, col, cols, index of the first).
 template <typename Body>
-inline void for_each_run(int64_t pixel, int64_t count, int64_t width, Body body) {
+inline void for_each_row_segment(int64_t pixel, int64_t count, int64_t width, Body body) {
   for (int64_t at = 0; at < count;) {
     const int64_t row = (pixel + at) / width, col = (pixel + at) % width, cols = min(width - col, count - at);
     body(row, col, cols, at);
@@ -45,9 +45,9 @@ void add_shifted(const Conv2dKn2row& conv, const Kn2rowTask& t, int64_t row, int
     const int64_t r = row + s.pad_top - kh * s.dilation_h - t.row;  // of the output, within the band
     if (r < 0 || r >= t.rows) continue;
     for (int64_t kw = 0; kw < s.kw; ++kw) {
-      float* sums = t.sums + r * b.row + b.left + col + s.pad_left - kw * s.dilation_w;
+      float* sums = t.sums + r * b.sum_width + b.left + col + s.pad_left - kw * s.dilation_w;
       const float* tap = products + (kh * s.kw + kw) * s.oc * kTileCols;
-      for (int64_t oc = 0; oc < s.oc; ++oc, sums += t.rows * b.row, tap += kTileCols)
+      for (int64_t oc = 0; oc < s.oc; ++oc, sums += t.rows * b.sum_width, tap += kTileCols)
         for_each_vector_of(
             cols, [=](int64_t i, auto lanes) { lanes.store(sums + i, lanes.load(sums + i) + lanes.load(tap + i)); });
     }
@@ -60,7 +60,7 @@ void store_kn2row(const Conv2dKn2row& conv, const Kn2rowTask& t) {
   for (int64_t oc = 0; oc < s.oc; ++oc) {
     const float bias = conv.bias ? conv.bias[oc] : 0.0f;
     for (int64_t r = 0; r < t.rows; ++r) {
-      float* sums = t.sums + (oc * t.rows + r) * conv.blocking.row + conv.blocking.left;
+      float* sums = t.sums + (oc * t.rows + r) * conv.blocking.sum_width + conv.blocking.left;
       float* row = y.data + t.n * y.n + oc * y.c + (t.row + r) * y.h;
       for_each_vector_of(s.ow, [&](int64_t i, auto lanes) {
         const Vec value = lanes.load(sums + i) + broadcast(bias);
@@ -82,7 +82,7 @@ void conv2d_kn2row_forward(const Conv2dKn2row& conv, int64_t task, float* scratc
   float *weights = scratch, *pixels = weights + b.weight_floats, *products = pixels + b.pixel_floats;
   t.sums = products + b.product_floats;
   pack_kn2row_weight(s, conv.weight, weights);
-  fill_zero(t.sums, s.oc * t.rows * b.row);
+  fill_zero(t.sums, s.oc * t.rows * b.sum_width);
 
   GemmTile tile{};
   tile.a = weights, tile.a_row = s.ic;
@@ -98,11 +98,11 @@ void conv2d_kn2row_forward(const Conv2dKn2row& conv, int64_t task, float* scratc
   const int64_t step = s.iw <= kTileCols ? kTileCols / s.iw * s.iw : kTileCols;  // whole rows of a narrow image
   for (int64_t pixel = begin * s.iw; pixel < end * s.iw; pixel += step) {
     tile.cols = min(step, end * s.iw - pixel);
-    for_each_run(pixel, tile.cols, s.iw, [&](int64_t row, int64_t col, int64_t cols, int64_t at) {
+    for_each_row_segment(pixel, tile.cols, s.iw, [&](int64_t row, int64_t col, int64_t cols, int64_t at) {
       strided_copy(x.data + t.n * x.n + row * x.h + col * x.w, x.c, x.w, pixels + at, kTileCols, s.ic, cols);
     });
-    gemm_rows(tile, b.weights);
-    for_each_run(pixel, tile.cols, s.iw, [&](int64_t row, int64_t col, int64_t cols, int64_t at) {
+    gemm_rows(tile, b.product_rows);
+    for_each_row_segment(pixel, tile.cols, s.iw, [&](int64_t row, int64_t col, int64_t cols, int64_t at) {
       add_shifted(conv, t, row, col, cols, products + at);
     });
   }

@@ -8,7 +8,7 @@
 namespace convkit {
 namespace {
 
-// Rows x 2 vectors: with 32 registers 14 x 2 accumulators, with 16 registers 6 x 2, beside two of B and one broadcast.
+// Rows x 2 vectors: with 32 registers 8 x 2 accumulators, with 16 registers 6 x 2, beside two of B and one broadcast.
 constexpr int kTileVecs = 2;
 constexpr int kTileCols = kTileVecs * kLanes;
 #if defined(__AVX512F__) || defined(__aarch64__)

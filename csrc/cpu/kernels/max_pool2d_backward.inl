@@ -1,7 +1,8 @@
 // Gradient of max-pooling, float32: every element of grad_input is written once, as the sum of the gradients of the
-// windows that it won, in row-major order of the windows. No zero fill, no scatter, no order that depends on threads.
+// windows that it won, in row-major order of the windows. No zero fill, no order that depends on threads.
 //
-// channels_last: a pixel's windows are listed, then vectors run over channels. Contiguous: with a stride of kStride,
+// channels_last: a pixel's windows are listed, then vectors run over channels; windows side by side, of which a pixel
+// has one, hand out their gradient instead. Contiguous: with a stride of kStride,
 // pixels kStride * u + e of a row have the same windows for all u, at u plus a constant; a vector runs over u, the
 // kStride vectors of all e are interleaved on their way out. Where a window lies outside, the tap that is wanted of it
 // is one that none has, so that no edge needs a branch.
@@ -63,7 +64,7 @@ void scatter_channels_last_row(const MaxPool2dBackward& pool, int64_t n, int64_t
     const float* grad = pool.grad_output + first + ow * s.c;
     const uint8_t* taps = pool.taps + first + ow * s.c;
     for_each_vector_of(s.c, [&](int64_t c, auto lanes) {
-      const Vec value = lanes.load(grad + c);
+      const Vec value = lanes.load(grad + c) + Vec{};  // a sum, of which -0.0 is none
       const IntVec tap = lanes.load_bytes(taps + c);
       for (int64_t i = 0; i < s.kh; ++i)
         for (int64_t j = 0; j < s.kw; ++j) {
