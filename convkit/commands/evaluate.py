@@ -37,6 +37,8 @@ def main(arguments):
         source, options = source or found.data["source"], found.data["options"]
     elif source is None:
         raise ValueError("a model with weights from elsewhere needs a SOURCE to be scored on")
+    else:
+        options = {"valid": 0}
     if found.preprocessing["kind"] == "image":
         options = {**options, "image_size": found.preprocessing["size"][0]}
     data = load(source, Options(**options))

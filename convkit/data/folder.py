@@ -3,6 +3,7 @@
 import hashlib
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,8 +147,8 @@ def _check_classes(directory, files, classes):
 
 
 def from_folder(directory, options):
-    """``train`` and ``val`` with a folder for each class: ``val`` serves validation and the test. Or these folders
-    alone, which are split."""
+    """``train`` and ``val`` with a folder for each class: ``val`` is the test part, validation is split off ``train``.
+    Or these folders alone, which are split."""
     directory, size = Path(directory), options.image_size or 224
     preprocessing = {"kind": "image", "size": [size, size], "mean": list(MEAN), "std": list(STD), "crop": True}
     whole = (directory / "train").is_dir() and (directory / "val").is_dir()
@@ -157,6 +158,8 @@ def from_folder(directory, options):
         raise ValueError(f"{top}: there must be a folder for each of at least two classes, but there are {classes}")
     files, notes = _scan(top, classes, options.check)
     _check_classes(top, files, classes)
+
+    labels = np.array([label for _, label in files])
 
     def part(files, seed=None):
         return ImageFolder(files, preprocessing, seed) if files else None
@@ -168,9 +171,9 @@ def from_folder(directory, options):
         held_out, more = _scan(directory / "val", classes, options.check)
         if not held_out:
             raise ValueError(f"{directory / 'val'}: there is no readable image")
-        parts, notes = (files, held_out, held_out), notes + more
-    else:
-        labels = np.array([label for _, label in files])
-        parts = [[files[i] for i in indices] for indices in split(labels, options)]
+        notes += more
+    parts = [[files[i] for i in indices] for indices in split(labels, replace(options, test=0) if whole else options)]
+    if whole:
+        parts[2] = held_out
     train, valid, test = part(parts[0], options.seed if options.augment else None), part(parts[1]), part(parts[2])
     return Data(str(directory), train, valid, test, tuple(classes), (3, size, size), preprocessing, tuple(notes))
