@@ -137,6 +137,14 @@ def test_a_folder_of_images(here, capsys):
     assert math.isfinite(result["test"]["loss"])
 
 
+def test_a_run_is_resumed_with_its_own_data_alone(here, capsys):
+    line = "train digits --model linear --epochs 1 --output run"
+    answer(capsys, line)
+    for more in ("--no-augment", "--image-size 9", "--valid 0.2"):
+        assert "is of another run: data was 1257 samples" in answer(capsys, f"{line} --resume {more}", code=1)
+    answer(capsys, f"{line} --resume")
+
+
 def test_motion_is_learned(here, capsys):
     """A single frame tells nothing (tests/test_data.py)."""
     result = answer(capsys, "train moving-digits --model video-cnn --epochs 4 --batch-size 32 --lr 0.01 --json")

@@ -345,11 +345,19 @@ def test_workers_load_the_same(folder):
         assert torch.equal(x, y)
 
 
-def test_fingerprint_follows_the_files():
-    preprocessing = {"size": [8, 8], "mean": [0.0] * 3, "std": [1.0] * 3, "crop": False}
-    one, two = (ImageFolder([("a.png", 0), (name, 1)], preprocessing).fingerprint for name in ("b.png", "c.png"))
-    assert one != two
-    assert one.startswith("2 images, ")
+def test_fingerprint_follows_files_preprocessing_and_augmentation(folder):
+    base = {"image_size": 8, "valid": 0.5}
+    changes = ({}, {"image_size": 9}, {"augment": False}, {"seed": 1}, {"valid": 0.25})
+    found = [load(folder, Options(**base | change)).train.fingerprint for change in changes]
+    assert found[0].startswith("6 images, ")
+    assert found[0] == load(folder, Options(**base)).train.fingerprint
+    for i in range(5):
+        noise((20, 20)).save(folder / "train" / "cats" / f"{i}.{'png' if i % 2 else 'jpg'}")
+    assert len({*found, load(folder, Options(**base)).train.fingerprint}) == len(changes) + 1
+    files = [(str(folder / "train" / "cats" / "0.jpg"), 0)]
+    preprocessing = {"size": [8, 8], "mean": [0.0] * 3, "std": [1.0] * 3, "crop": True}
+    crops = [ImageFolder(files, {**preprocessing, "crop": crop}).fingerprint for crop in (True, False)]
+    assert crops[0] != crops[1]
 
 
 def idx(array):

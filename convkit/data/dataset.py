@@ -125,6 +125,7 @@ class Shifted(TensorDataset):
     def __init__(self, images, targets, seed, flip=False):
         super().__init__(images, targets)
         self.seed, self.flip, self.reach = seed, flip, max(1, images.shape[-1] // 8)
+        self.augmentation = f"shifted by up to {self.reach} from seed {seed}{', mirrored' * flip}"
         self.set_epoch(0)
 
     def set_epoch(self, epoch):

@@ -4,6 +4,7 @@ import hashlib
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +85,11 @@ class ImageFolder(Dataset):
     def __len__(self):
         return len(self.files)
 
-    @property
+    @cached_property
     def fingerprint(self):
-        """Names and classes; the pixels are not read for it."""
-        text = "\n".join(f"{path} {label}" for path, label in self.files)
+        """Names, sizes and classes of the files, preprocessing and augmentation; the pixels are not read for it."""
+        files = [f"{path} {Path(path).stat().st_size} {label}" for path, label in self.files]
+        text = "\n".join([*files, f"{self.preprocessing} {self.seed}"])
         return f"{len(self)} images, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def __getitem__(self, index):
