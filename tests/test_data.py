@@ -180,6 +180,15 @@ def test_csv_decides_between_classes_and_values(tmp_path):
     assert len(load(path, Options(task="classification")).classes) == 31
 
 
+def test_csv_groups_whole_targets_by_value_and_reads_decimal_commas(tmp_path):
+    lines = [f"{i},{i % 10};-0,5e1;{'1' if i % 2 else '0'}{'.0' if i % 3 else ''}" for i in range(40)]
+    data = load(write(tmp_path / "t.csv", "\n".join(["x;y;label", *lines])), Options(test=0.25))
+    assert data.classes == ("0", "1")
+    assert data.preprocessing["columns"] == ["x", "y"]
+    assert data.preprocessing["mean"][0] == pytest.approx(20, abs=3)  # 0.0 to 39.9
+    assert data.preprocessing["mean"][1] == -5
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -187,6 +196,8 @@ def test_csv_decides_between_classes_and_values(tmp_path):
         ("a,b\n1,2\n", "a table needs a header, two columns and two rows"),
         ("a,b\n1,2\n3\n", "line 3: 1 fields, but the header names 2"),
         ("a,a\n1,2\n3,4\n", "two columns have one name"),
+        ("1,2\n3,4\n5,6\n", "needs a header, but its first line holds numbers: 1, 2"),
+        ("a,b\n1,0\n2,1\nx3,0\n4,1\n", "column a holds numbers, but 'x3' in row 3 of the data"),
         ("a,b\n1,x\n2,x\n3,x\n", "the target b has one class only: 'x'"),
         ("a,b\n1,x\n2,y\n3,y\n", "class 'x' of the target b has one sample"),
         ("a,b\n1,x\n2,\n3,y\n4,x\n5,y\n", "the target b is missing in row 2"),
@@ -297,7 +308,8 @@ def test_evaluation_sees_the_middle():
     """A third of red, green and blue: of the middle 7/8 of the shorter side nothing but green is left."""
     pixels = np.zeros((64, 192, 3), np.uint8)
     pixels[:, :64, 0] = pixels[:, 64:128, 1] = pixels[:, 128:, 2] = 255
-    preprocessing = {"size": [32, 32], "mean": [0.0] * 3, "std": [1.0] * 3, "crop": True}
+    preprocessing = {"size": [32, 32], "mean": [0.0] * 3, "std": [1.0] * 3, "crop": 7 / 8}
+    preprocessing["interpolation"] = "bilinear"
     found = prepare(Image.fromarray(pixels), preprocessing)
     assert torch.equal(found[1], torch.ones(32, 32))
     assert not found[0].any()
@@ -355,8 +367,8 @@ def test_fingerprint_follows_files_preprocessing_and_augmentation(folder):
         noise((20, 20)).save(folder / "train" / "cats" / f"{i}.{'png' if i % 2 else 'jpg'}")
     assert len({*found, load(folder, Options(**base)).train.fingerprint}) == len(changes) + 1
     files = [(str(folder / "train" / "cats" / "0.jpg"), 0)]
-    preprocessing = {"size": [8, 8], "mean": [0.0] * 3, "std": [1.0] * 3, "crop": True}
-    crops = [ImageFolder(files, {**preprocessing, "crop": crop}).fingerprint for crop in (True, False)]
+    preprocessing = {"size": [8, 8], "mean": [0.0] * 3, "std": [1.0] * 3, "interpolation": "bilinear"}
+    crops = [ImageFolder(files, {**preprocessing, "crop": crop}).fingerprint for crop in (7 / 8, None)]
     assert crops[0] != crops[1]
 
 

@@ -14,11 +14,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from convkit.data.dataset import Data, split
+from convkit.models.catalog import MEAN, STD
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 UNREADABLE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
-# Mean and spread of ImageNet's pixels, which the published weights expect.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROPPED = 224 / 256  # share of the shorter side that evaluation keeps
 SCALES, RATIOS = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -49,13 +48,13 @@ def random_crop(image, size, generator):
 
 
 def prepare(image, preprocessing):
-    """A decoded image as the network's input (C, H, W): resized, cut to the middle if ``crop``, and normalised."""
+    """A decoded image as the network's input (C, H, W): resized, cut to its middle (``crop``), and normalised."""
     height, width = preprocessing["size"]
+    method = Image.Resampling[preprocessing["interpolation"].upper()]
     if preprocessing["crop"]:
-        border = (1 - CROPPED) / 2
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)
+        image = ImageOps.fit(image, (width, height), method, bleed=(1 - preprocessing["crop"]) / 2)
     else:
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), method)
     return normalise(image, preprocessing)
 
 
@@ -71,7 +70,7 @@ class ImageFolder(Dataset):
 
     Args:
         files: (path, class number) of each sample.
-        preprocessing: ``size``, ``mean``, ``std`` and ``crop``, as in :class:`Data`.
+        preprocessing: ``size``, ``mean``, ``std``, ``crop`` and ``interpolation``, as in :class:`Data`.
         seed: random crops and flips are a function of it, the epoch and the sample; None leaves them out.
     """
 
@@ -152,7 +151,8 @@ def from_folder(directory, options):
     """``train`` and ``val`` with a folder for each class: ``val`` is the test part, validation is split off ``train``.
     Or these folders alone, which are split."""
     directory, size = Path(directory), options.image_size or 224
-    preprocessing = {"kind": "image", "size": [size, size], "mean": list(MEAN), "std": list(STD), "crop": True}
+    preprocessing = {"kind": "image", "size": [size, size], "mean": list(MEAN), "std": list(STD)}
+    preprocessing |= {"crop": CROPPED, "interpolation": "bilinear"}
     whole = (directory / "train").is_dir() and (directory / "val").is_dir()
     top = directory / "train" if whole else directory
     classes = class_names(top)
