@@ -1,6 +1,7 @@
 """convkit.data: what each source holds, how it is split and scaled, and what it says of files that are not in order."""
 
 import gzip
+import random
 import struct
 
 import pytest
@@ -11,11 +12,11 @@ pytest.importorskip("PIL")
 pytest.importorskip("tqdm")
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from convkit.data import Options, load
 from convkit.data.dataset import Shifted
-from convkit.data.folder import ImageFolder, open_image, prepare, random_crop
+from convkit.data.folder import ImageFolder, normalise, open_image, prepare, random_crop
 
 WHOLE = {  # name -> samples, size of one, classes
     "wine": (178, (13,), 3),
@@ -318,8 +319,6 @@ def test_evaluation_sees_the_middle():
 
 
 def test_random_crops_lie_within_the_image_and_vary():
-    import random
-
     ramp = Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (100, 1)))
     widths, mirrored = [], 0
     for seed in range(60):
@@ -339,6 +338,42 @@ def test_rotated_photos_are_turned(tmp_path):
     exif[0x112] = 6
     image.save(tmp_path / "x.jpg", exif=exif)
     assert open_image(tmp_path / "x.jpg", 3).size == (10, 20)
+
+
+def test_16_bit_greys_are_scaled(tmp_path):
+    for mode, dtype in (("I;16", np.uint16), ("I", np.int32)):
+        Image.fromarray(np.array([[0, 256, 32768, 65535]], dtype)).save(tmp_path / "x.tif")
+        with Image.open(tmp_path / "x.tif") as image:
+            assert image.mode == mode
+        for channels in (1, 3):
+            found = np.asarray(open_image(tmp_path / "x.tif", channels)).reshape(4, channels)
+            assert found[:, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("error", [struct.error, EOFError, KeyError, TypeError])
+def test_an_image_that_fails_when_it_is_turned_is_skipped_beforehand(folder, monkeypatch, error):
+    transpose = ImageOps.exif_transpose
+
+    def turn(image):
+        if image.size == (30, 30):  # one of each class
+            raise error("damaged")
+        return transpose(image)
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", turn)
+    data = load(folder, Options(image_size=16, valid=0))
+    assert len(data.train) == 10
+    assert sum("damaged" in note for note in data.notes) == 2
+
+
+def test_large_jpegs_are_seen_whole(tmp_path):
+    """In evaluation as ``predict`` sees them, and crops of them in training are no blown-up thumbnails."""
+    noise((400, 400)).save(tmp_path / "x.jpg", quality=95)
+    preprocessing = {"size": [16, 16], "mean": [0.0] * 3, "std": [1.0] * 3, "crop": None, "interpolation": "bilinear"}
+    files = [(str(tmp_path / "x.jpg"), 0)]
+    image = open_image(tmp_path / "x.jpg", 3)
+    assert torch.equal(ImageFolder(files, preprocessing)[0][0], prepare(image, preprocessing))
+    crop = random_crop(image, 16, random.Random("0 0 0"))
+    assert torch.equal(ImageFolder(files, preprocessing, seed=0)[0][0], normalise(crop, preprocessing))
 
 
 def test_workers_load_the_same(folder):

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -17,18 +18,25 @@ from convkit.data.dataset import Data, split
 from convkit.models.catalog import MEAN, STD
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-UNREADABLE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
+UNREADABLE = (
+    OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, struct.error, EOFError,
+    KeyError, TypeError,
+)  # fmt: skip
 CROPPED = 224 / 256  # share of the shorter side that evaluation keeps
 SCALES, RATIOS = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def open_image(path, channels, draft=None):
-    """The decoded image in RGB or grey; ``draft``: a JPEG may be decoded smaller, not below this size."""
+    """The decoded image in RGB or grey, 16 bits brought to 8; ``draft``: a JPEG may be decoded smaller, not below this
+    size."""
     with Image.open(path) as image:
         if draft:
             image.draft(None, draft)
         image.load()
-        return ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "I" or image.mode.startswith("I;16"):  # convert would cut off at 255
+            image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+        return image.convert("RGB" if channels == 3 else "L")
 
 
 def random_crop(image, size, generator):
@@ -93,23 +101,20 @@ class ImageFolder(Dataset):
 
     def __getitem__(self, index):
         path, label = self.files[index]
-        size = max(self.preprocessing["size"])
         try:
-            image = open_image(path, len(self.preprocessing["mean"]), draft=(2 * size, 2 * size))
+            image = open_image(path, len(self.preprocessing["mean"]))
         except UNREADABLE as error:
             raise RuntimeError(f"{path} cannot be read: {error}") from error
         if self.seed is None:
             return prepare(image, self.preprocessing), label
         generator = random.Random(f"{self.seed} {self.epoch} {index}")
-        return normalise(random_crop(image, size, generator), self.preprocessing), label
+        return normalise(random_crop(image, max(self.preprocessing["size"]), generator), self.preprocessing), label
 
 
 def _complaint(path):
     """Why the file cannot be decoded; None if it can. A JPEG is decoded at an eighth of its size."""
     try:
-        with Image.open(path) as image:
-            image.draft(None, (32, 32))
-            image.load()
+        open_image(path, 3, draft=(32, 32))
     except UNREADABLE as error:
         return f"{path}: {error}".replace("\n", " ")
     return None
