@@ -1,6 +1,7 @@
 """``convkit evaluate``."""
 
 import json
+from dataclasses import replace
 
 from convkit.commands.options import add_model
 from convkit.commands.train import as_text, in_units
@@ -28,6 +29,7 @@ def main(arguments):
     """Run the command that parsed ``arguments`` ask for."""
     from convkit.commands.trained import open_model
     from convkit.data import Options, load
+    from convkit.data.folder import ImageFolder
     from convkit.train import Config, evaluate
     from convkit.train.records import write_confusion
 
@@ -37,9 +39,14 @@ def main(arguments):
         source, options = source or found.data["source"], found.data["options"]
     elif source is None:
         raise ValueError("a model with weights from elsewhere needs a SOURCE to be scored on")
+    else:
+        options = {"valid": 0}
     if found.preprocessing["kind"] == "image":
         options = {**options, "image_size": found.preprocessing["size"][0]}
     data = load(source, Options(**options))
+    if found.data is None and isinstance(data.test, ImageFolder):  # as the weights expect them
+        test = ImageFolder(data.test.files, found.preprocessing)
+        data = replace(data, test=test, preprocessing=found.preprocessing)
     _check(found, data)
     loss = "cross_entropy" if data.classes else "mse"
     config = Config(**{**(found.config or {}), "loss": loss, "batch_size": arguments.batch_size,

@@ -72,7 +72,9 @@ def _add_training(group):
 
 
 def _add_data(group):
-    group.add_argument("--test", type=float, metavar="SHARE", help="held out for the test (0.2; tables 0.3)")
+    group.add_argument(
+        "--test", type=float, metavar="SHARE", help="held out for the test (0.2; tables 0.3), unless SOURCE has its own"
+    )
     group.add_argument("--valid", type=float, metavar="SHARE", help="held out for validation (0.1; tables 0)")
     group.add_argument("--image-size", type=int, metavar="N", help="height and width that images are brought to")
     group.add_argument("--target", metavar="COLUMN", help="column of a CSV file to predict (the last)")

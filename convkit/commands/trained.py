@@ -87,8 +87,6 @@ def read_weights(path):
 
 
 def _published(arguments):
-    from convkit.data.folder import MEAN, STD
-
     entry, weights = CATALOG[arguments.model], read_weights(arguments.weights)
     if entry.inputs != "image":
         raise ValueError(f"--weights is for networks on images, but {arguments.model} takes: {entry.inputs}")
@@ -102,6 +100,4 @@ def _published(arguments):
         names = tuple(line.strip() for line in Path(arguments.classes).read_text(encoding="utf-8").splitlines() if line)
         if len(names) != outputs:
             raise ValueError(f"{arguments.classes} names {len(names)} classes, but the weights have {outputs}")
-    mean, std = (MEAN, STD) if channels == 3 else ([0.0] * channels, [1.0] * channels)
-    preprocessing = {"kind": "image", "size": [size, size], "mean": list(mean), "std": list(std), "crop": True}
-    return Trained(model, arguments.model, Path(arguments.weights), names, preprocessing, None, None)
+    return Trained(model, arguments.model, Path(arguments.weights), names, entry.preprocessing(size), None, None)

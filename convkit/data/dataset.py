@@ -97,9 +97,12 @@ def split(labels, options, test=0.2, valid=0.1):
         part = rest[:0]
         if share:
             stratify = labels[rest] if by_class else None
-            rest, part = train_test_split(
-                rest, test_size=share / left, random_state=options.seed, stratify=stratify, shuffle=True
-            )
+            try:
+                rest, part = train_test_split(
+                    rest, test_size=share / left, random_state=options.seed, stratify=stratify, shuffle=True
+                )
+            except ValueError as error:
+                raise ValueError(f"data: {len(rest)} samples cannot be split, {share:g} of all: {error}") from error
             left -= share
         parts.append(np.sort(part))
     return np.sort(rest), parts[1], parts[0]
@@ -122,6 +125,7 @@ class Shifted(TensorDataset):
     def __init__(self, images, targets, seed, flip=False):
         super().__init__(images, targets)
         self.seed, self.flip, self.reach = seed, flip, max(1, images.shape[-1] // 8)
+        self.augmentation = f"shifted by up to {self.reach} from seed {seed}{', mirrored' * flip}"
         self.set_epoch(0)
 
     def set_epoch(self, epoch):

@@ -2,7 +2,10 @@
 
 import hashlib
 import random
+import struct
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +15,28 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from convkit.data.dataset import Data, split
+from convkit.models.catalog import MEAN, STD
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-UNREADABLE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
-# Mean and spread of ImageNet's pixels, which the published weights expect.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+UNREADABLE = (
+    OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, struct.error, EOFError,
+    KeyError, TypeError,
+)  # fmt: skip
 CROPPED = 224 / 256  # share of the shorter side that evaluation keeps
 SCALES, RATIOS = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def open_image(path, channels, draft=None):
-    """The decoded image in RGB or grey; ``draft``: a JPEG may be decoded smaller, not below this size."""
+    """The decoded image in RGB or grey, 16 bits brought to 8; ``draft``: a JPEG may be decoded smaller, not below this
+    size."""
     with Image.open(path) as image:
         if draft:
             image.draft(None, draft)
         image.load()
-        return ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "I" or image.mode.startswith("I;16"):  # convert would cut off at 255
+            image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+        return image.convert("RGB" if channels == 3 else "L")
 
 
 def random_crop(image, size, generator):
@@ -47,13 +56,13 @@ def random_crop(image, size, generator):
 
 
 def prepare(image, preprocessing):
-    """A decoded image as the network's input (C, H, W): resized, cut to the middle if ``crop``, and normalised."""
+    """A decoded image as the network's input (C, H, W): resized, cut to its middle (``crop``), and normalised."""
     height, width = preprocessing["size"]
+    method = Image.Resampling[preprocessing["interpolation"].upper()]
     if preprocessing["crop"]:
-        border = (1 - CROPPED) / 2
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)
+        image = ImageOps.fit(image, (width, height), method, bleed=(1 - preprocessing["crop"]) / 2)
     else:
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), method)
     return normalise(image, preprocessing)
 
 
@@ -69,7 +78,7 @@ class ImageFolder(Dataset):
 
     Args:
         files: (path, class number) of each sample.
-        preprocessing: ``size``, ``mean``, ``std`` and ``crop``, as in :class:`Data`.
+        preprocessing: ``size``, ``mean``, ``std``, ``crop`` and ``interpolation``, as in :class:`Data`.
         seed: random crops and flips are a function of it, the epoch and the sample; None leaves them out.
     """
 
@@ -83,31 +92,29 @@ class ImageFolder(Dataset):
     def __len__(self):
         return len(self.files)
 
-    @property
+    @cached_property
     def fingerprint(self):
-        """Names and classes; the pixels are not read for it."""
-        text = "\n".join(f"{path} {label}" for path, label in self.files)
+        """Names, sizes and classes of the files, preprocessing and augmentation; the pixels are not read for it."""
+        files = [f"{path} {Path(path).stat().st_size} {label}" for path, label in self.files]
+        text = "\n".join([*files, f"{self.preprocessing} {self.seed}"])
         return f"{len(self)} images, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def __getitem__(self, index):
         path, label = self.files[index]
-        size = max(self.preprocessing["size"])
         try:
-            image = open_image(path, len(self.preprocessing["mean"]), draft=(2 * size, 2 * size))
+            image = open_image(path, len(self.preprocessing["mean"]))
         except UNREADABLE as error:
             raise RuntimeError(f"{path} cannot be read: {error}") from error
         if self.seed is None:
             return prepare(image, self.preprocessing), label
         generator = random.Random(f"{self.seed} {self.epoch} {index}")
-        return normalise(random_crop(image, size, generator), self.preprocessing), label
+        return normalise(random_crop(image, max(self.preprocessing["size"]), generator), self.preprocessing), label
 
 
 def _complaint(path):
     """Why the file cannot be decoded; None if it can. A JPEG is decoded at an eighth of its size."""
     try:
-        with Image.open(path) as image:
-            image.draft(None, (32, 32))
-            image.load()
+        open_image(path, 3, draft=(32, 32))
     except UNREADABLE as error:
         return f"{path}: {error}".replace("\n", " ")
     return None
@@ -146,10 +153,11 @@ def _check_classes(directory, files, classes):
 
 
 def from_folder(directory, options):
-    """``train`` and ``val`` with a folder for each class: ``val`` serves validation and the test. Or these folders
-    alone, which are split."""
+    """``train`` and ``val`` with a folder for each class: ``val`` is the test part, validation is split off ``train``.
+    Or these folders alone, which are split."""
     directory, size = Path(directory), options.image_size or 224
-    preprocessing = {"kind": "image", "size": [size, size], "mean": list(MEAN), "std": list(STD), "crop": True}
+    preprocessing = {"kind": "image", "size": [size, size], "mean": list(MEAN), "std": list(STD)}
+    preprocessing |= {"crop": CROPPED, "interpolation": "bilinear"}
     whole = (directory / "train").is_dir() and (directory / "val").is_dir()
     top = directory / "train" if whole else directory
     classes = class_names(top)
@@ -157,6 +165,8 @@ def from_folder(directory, options):
         raise ValueError(f"{top}: there must be a folder for each of at least two classes, but there are {classes}")
     files, notes = _scan(top, classes, options.check)
     _check_classes(top, files, classes)
+
+    labels = np.array([label for _, label in files])
 
     def part(files, seed=None):
         return ImageFolder(files, preprocessing, seed) if files else None
@@ -168,9 +178,9 @@ def from_folder(directory, options):
         held_out, more = _scan(directory / "val", classes, options.check)
         if not held_out:
             raise ValueError(f"{directory / 'val'}: there is no readable image")
-        parts, notes = (files, held_out, held_out), notes + more
-    else:
-        labels = np.array([label for _, label in files])
-        parts = [[files[i] for i in indices] for indices in split(labels, options)]
+        notes += more
+    parts = [[files[i] for i in indices] for indices in split(labels, replace(options, test=0) if whole else options)]
+    if whole:
+        parts[2] = held_out
     train, valid, test = part(parts[0], options.seed if options.augment else None), part(parts[1]), part(parts[2])
     return Data(str(directory), train, valid, test, tuple(classes), (3, size, size), preprocessing, tuple(notes))

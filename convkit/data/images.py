@@ -2,7 +2,7 @@
 
 import gzip
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,10 +31,11 @@ def _data(kind, images, labels, options, test_from=None):
     if test_from is None:
         parts = split(labels.numpy(), options)
     else:
-        train, valid, _ = split(labels[:test_from].numpy(), options, test=0.0)
+        train, valid, _ = split(labels[:test_from].numpy(), replace(options, test=0))
         parts = train, valid, np.arange(test_from, len(labels))
     channels, size = images.shape[1], list(images.shape[2:])
-    preprocessing = {"kind": "image", "size": size, "mean": [0.0] * channels, "std": [1.0] * channels, "crop": False}
+    preprocessing = {"kind": "image", "size": size, "mean": [0.0] * channels, "std": [1.0] * channels}
+    preprocessing |= {"crop": None, "interpolation": "bilinear"}
     train, valid, test = (tensors(images, labels, part) for part in parts)
     if options.augment:
         train = Shifted(*train.tensors, options.seed, kind.flip)

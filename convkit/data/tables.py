@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from convkit.data.dataset import Data, split, tensors
 
 MOST_CLASSES = 20  # integers with more different values than this are taken for a regression
 MOST_CATEGORIES = 50
+MOSTLY = 0.5  # a column with a larger share of numbers than this holds no categories
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 
 
@@ -59,7 +62,8 @@ def from_sklearn(name, loader, options):
 
 
 def _read(path):
-    """(header, rows of texts) of a CSV file with any of the usual delimiters."""
+    """(header, rows of texts) of a CSV file with any of the usual delimiters; decimal commas become points where the
+    delimiter is another."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -76,12 +80,18 @@ def _read(path):
         if row and len(row) != len(header):
             raise ValueError(f"{path}, line {reader.line_num}: {len(row)} fields, but the header names {len(header)}")
         if row:
-            rows.append([field.strip() for field in row])
+            rows.append([_pointed(field.strip(), dialect.delimiter) for field in row])
     if len(header) < 2 or len(rows) < 2:
         raise ValueError(f"{path}: a table needs a header, two columns and two rows of data")
+    if all(_number(_pointed(name, dialect.delimiter)) is not None for name in header):
+        raise ValueError(f"{path}: a table needs a header, but its first line holds numbers: {', '.join(header)}")
     if len(set(header)) < len(header):
         raise ValueError(f"{path}: two columns have one name: {', '.join(header)}")
     return header, rows
+
+
+def _pointed(text, delimiter):
+    return text.replace(",", ".") if delimiter != "," and DECIMAL_COMMA.fullmatch(text) else text
 
 
 def _number(text):
@@ -106,12 +116,14 @@ def _columns(path, name, texts):
         if missing.any():
             return [(name, values)], f"column {name}: {missing.sum()} missing values, taken for the median"
         return [(name, values)], None
+    row = numbers.index(None)
+    if sum(number is not None and not math.isnan(number) for number in numbers) > MOSTLY * len(numbers):
+        raise ValueError(f"{path}: column {name} holds numbers, but {texts[row]!r} in row {row + 1} of the data")
     categories = sorted(set(texts))
     if len(categories) > MOST_CATEGORIES:
-        text = texts[numbers.index(None)]
         raise ValueError(
-            f"{path}: column {name} holds {len(categories)} different texts, such as {text!r}; features are numbers, "
-            f"or at most {MOST_CATEGORIES} texts: remove the column"
+            f"{path}: column {name} holds {len(categories)} different texts, such as {texts[row]!r}; features are "
+            f"numbers, or at most {MOST_CATEGORIES} texts: remove the column"
         )
     features = [(f"{name}={c}", np.array([text == c for text in texts], float)) for c in categories]
     return features, f"column {name}: one feature for each of its {len(categories)} texts"
@@ -132,6 +144,8 @@ def _targets(path, name, texts, task):
             text = texts[numbers.index(None)]
             raise ValueError(f"{path}: a regression needs numbers, but the target {name} has {text!r}")
         return np.array(numbers), ()
+    if whole:
+        texts = [str(int(number)) for number in numbers]  # 1 and 1.0 are one class
     classes = sorted(set(texts), key=(lambda text: (float(text), text)) if None not in numbers else None)
     if len(classes) < 2:
         raise ValueError(f"{path}: the target {name} has one class only: {classes[0]!r}")
@@ -142,7 +156,11 @@ def _targets(path, name, texts, task):
 
 
 def from_csv(path, options):
-    """A CSV file with a header: numbers, or columns of a few texts; missing numbers are filled with the median."""
+    """A CSV file with a header: numbers, or columns of a few texts; missing numbers are filled with the median.
+
+    Raises:
+        ValueError: no header, a text among numbers, or what else is no table, with the column and the row.
+    """
     header, rows = _read(path)
     target = options.target or header[-1]
     if target not in header:

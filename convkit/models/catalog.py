@@ -11,6 +11,8 @@ from convkit.models.vgg import vgg16, vgg19
 from convkit.models.video import video_cnn
 from convkit.models.xception import xception
 
+# Mean and spread of ImageNet's pixels, which torchvision's weights expect.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGE_HIDDEN = (128, 64)  # of an MLP on images, where the rule of thumb would leave next to nothing
 
 
@@ -24,6 +26,8 @@ class Entry:
         about: one line.
         input_size: of the network as published, or as an example.
         outputs: the same for its outputs.
+        mean, std: by channel, of the pixels in [0, 1] that published weights expect.
+        crop, interpolation: share of the shorter side that they are shown of an image, and Pillow's filter to scale it.
         recipe: settings of ``convkit.train.Config`` that fit it better than those of the kind of data.
     """
 
@@ -33,6 +37,15 @@ class Entry:
     input_size: tuple[int, ...]
     outputs: int
     recipe: dict = field(default_factory=dict)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    crop: float = 224 / 256
+    interpolation: str = "bilinear"
+
+    def preprocessing(self, size):
+        """How published weights expect images of ``size`` x ``size`` pixels, as in ``convkit.data.Data``."""
+        how = {"crop": self.crop, "interpolation": self.interpolation}
+        return {"kind": "image", "size": [size, size], "mean": list(self.mean), "std": list(self.std), **how}
 
 
 def _flat(make):
@@ -77,9 +90,20 @@ CATALOG = {
         _flat(lambda i, o, hidden: mlp(i, hidden, o)), "any", "multi-layer perceptron, widths by --hidden", (13,), 3
     ),
     "small-cnn": Entry(_small_cnn, "image", "two convolutions with pooling, one dense layer", (1, 28, 28), 10),
-    "vgg16": Entry(_cnn(vgg16), "image", "13 convolutions, 3 dense layers", (3, 224, 224), 1000, _VGG),
-    "vgg19": Entry(_cnn(vgg19), "image", "16 convolutions, 3 dense layers", (3, 224, 224), 1000, _VGG),
-    "xception": Entry(_cnn(xception), "image", "depthwise-separable, residual", (3, 299, 299), 1000, _XCEPTION),
+    "vgg16": Entry(_cnn(vgg16), "image", "13 convolutions, 3 dense layers", (3, 224, 224), 1000, _VGG, MEAN, STD),
+    "vgg19": Entry(_cnn(vgg19), "image", "16 convolutions, 3 dense layers", (3, 224, 224), 1000, _VGG, MEAN, STD),
+    "xception": Entry(
+        _cnn(xception),
+        "image",
+        "depthwise-separable, residual",
+        (3, 299, 299),
+        1000,
+        _XCEPTION,
+        mean=(0.5, 0.5, 0.5),  # these four as timm's legacy_xception.tf_in1k has them
+        std=(0.5, 0.5, 0.5),
+        crop=0.8975,
+        interpolation="bicubic",
+    ),
     "video-cnn": Entry(
         lambda size, outputs, _: video_cnn(size[0], outputs, size[1:]),
         "video",

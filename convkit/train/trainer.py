@@ -223,13 +223,15 @@ def _check_samples(model, dataset, config):
 
 
 def _fingerprint(dataset):
-    """Enough of the data to notice that it is not the same; a dataset may have its own ``fingerprint``."""
+    """Enough of the data, and of its augmentation, to notice that it is not the same; a dataset may have its own
+    ``fingerprint``."""
     if hasattr(dataset, "fingerprint"):
         return dataset.fingerprint
     if not hasattr(dataset, "tensors"):
         return f"{len(dataset)} samples"
     sums = [tensor.sum(dtype=torch.float64).item() for tensor in dataset.tensors]
-    return f"{len(dataset)} samples of {tuple(dataset.tensors[0].shape[1:])}, sums {sums[0]:.17g} and {sums[1]:.17g}"
+    shape, augmentation = tuple(dataset.tensors[0].shape[1:]), getattr(dataset, "augmentation", "as they are")
+    return f"{len(dataset)} samples of {shape}, sums {sums[0]:.17g} and {sums[1]:.17g}, {augmentation}"
 
 
 def _generators(device):
