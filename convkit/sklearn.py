@@ -1,10 +1,13 @@
 """scikit-learn's estimators on convkit's networks; skorch trains them. Needs ``convkit[train]``.
 
-In a program that uses ``sklearn.neural_network``, ``from convkit.sklearn import MLPClassifier`` is the one change.
+In a program that uses ``sklearn.neural_network``, ``from convkit.sklearn import MLPClassifier`` is the one change. What
+does not exist here: the parameters ``learning_rate``, ``power_t``, ``warm_start``, ``beta_1``, ``beta_2``, ``epsilon``
+and ``max_fun``, the solver "lbfgs", the method ``partial_fit``. Early stopping watches the loss.
 """
 
 import math
 import warnings
+from numbers import Integral, Real
 
 import numpy as np
 import skorch
@@ -14,45 +17,26 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
+from convkit._skorch import Patience, whole_batches
 from convkit.models import mlp, small_cnn
 
-ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid"}
-SOLVERS = {
-    "adam": (torch.optim.Adam, {}),
-    "sgd": (torch.optim.SGD, {"optimizer__momentum": 0.9, "optimizer__nesterov": True}),
+ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+SOLVERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+POSITIVE, NOT_NEGATIVE = "a positive number", "a number of at least 0"
+RANGES = {
+    "batch_size": ('a positive integer or "auto"', lambda v: v == "auto" or (isinstance(v, Integral) and v > 0)),
+    "max_iter": ("a positive integer", lambda v: isinstance(v, Integral) and v > 0),
+    "learning_rate_init": (POSITIVE, lambda v: isinstance(v, Real) and v > 0),
+    "n_iter_no_change": (POSITIVE, lambda v: isinstance(v, Real) and v > 0),
+    "alpha": (NOT_NEGATIVE, lambda v: isinstance(v, Real) and v >= 0),
+    "tol": (NOT_NEGATIVE, lambda v: isinstance(v, Real) and v >= 0),
+    "momentum": ("a number from 0 to 1", lambda v: isinstance(v, Real) and 0 <= v <= 1),
+    "validation_fraction": ("a number between 0 and 1", lambda v: isinstance(v, Real) and 0 < v < 1),
 }
 LARGEST_AUTO_BATCH = 200
-
-
-def _whole_batches(dataset, batch_size, shuffle=False):
-    """Batches that are cut out of the arrays at once, where skorch's own loader would collect sample by sample."""
-    order = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
-    batches = BatchSampler(order, batch_size, drop_last=False)
-    # Every pass takes a number from a generator: in order, not from torch's own.
-    return DataLoader(dataset, sampler=batches, batch_size=None, generator=None if shuffle else torch.Generator())
-
-
-class _Patience(Callback):
-    """Ends training as scikit-learn does: after more than ``patience`` epochs in a row that each lower the best loss by
-    less than ``tol``. skorch's own EarlyStopping adds small steps up and goes on."""
-
-    def __init__(self, monitor, patience, tol):
-        self.monitor, self.patience, self.tol = monitor, patience, tol
-
-    def on_train_begin(self, net, **_):
-        self.best_, self.misses_ = math.inf, 0
-
-    def on_epoch_end(self, net, **_):
-        loss = net.history[-1, self.monitor]
-        self.misses_ = self.misses_ + 1 if loss > self.best_ - self.tol else 0
-        self.best_ = min(self.best_, loss)
-        if self.misses_ > self.patience:
-            raise KeyboardInterrupt  # skorch's way to end training and keep the net
 
 
 class _Network(BaseEstimator):
@@ -68,16 +52,20 @@ class _Network(BaseEstimator):
             given = getattr(self, name, next(iter(values)))
             if given not in values:
                 raise ValueError(f"{type(self).__name__}: {name} must be one of {', '.join(values)}, but got {given!r}")
-        for name in ("learning_rate_init", "max_iter", "n_iter_no_change"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{type(self).__name__}: {name} must be positive, but got {getattr(self, name)!r}")
+        for name, (wanted, holds) in RANGES.items():
+            given = getattr(self, name)
+            if not holds(given):
+                raise ValueError(f"{type(self).__name__}: {name} must be {wanted}, but got {given!r}")
 
     def _train(self, inputs, targets, build, criterion):
         """Fit the network that ``build()`` makes; its weights and batches depend on ``random_state`` alone."""
         self._check_parameters()
         samples = len(inputs)
-        batch_size = min(LARGEST_AUTO_BATCH, samples) if self.batch_size == "auto" else self.batch_size
-        optimizer, options = SOLVERS[self.solver]
+        batch_size = min(LARGEST_AUTO_BATCH if self.batch_size == "auto" else self.batch_size, samples)
+        options = {}
+        if self.solver == "sgd":
+            nesterov = bool(self.nesterovs_momentum and self.momentum)
+            options = {"optimizer__momentum": self.momentum, "optimizer__nesterov": nesterov}
         stratified = criterion is nn.CrossEntropyLoss
         monitor = "valid_loss" if self.early_stopping else "train_loss"
         seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -87,18 +75,18 @@ class _Network(BaseEstimator):
             self.net_ = skorch.NeuralNet(
                 build(),
                 criterion,
-                optimizer=optimizer,
+                optimizer=SOLVERS[self.solver],
                 optimizer__lr=self.learning_rate_init,
                 optimizer__weight_decay=self.alpha / batch_size,  # as scikit-learn: alpha per batch, not for biases
                 optimizer__param_groups=[("*bias", {"weight_decay": 0.0})],
                 **options,
                 max_epochs=self.max_iter,
                 batch_size=batch_size,
-                iterator_train=_whole_batches,
-                iterator_train__shuffle=True,
-                iterator_valid=_whole_batches,
+                iterator_train=whole_batches,
+                iterator_train__shuffle=bool(self.shuffle),
+                iterator_valid=whole_batches,
                 train_split=split if self.early_stopping else None,
-                callbacks=[("stop", _Patience(monitor, self.n_iter_no_change, self.tol))],
+                callbacks=[("stop", Patience(monitor, self.n_iter_no_change, self.tol, self.early_stopping))],
                 verbose=int(self.verbose),
             ).fit(torch.tensor(inputs), torch.tensor(targets))
         history = self.net_.history
@@ -146,7 +134,7 @@ def _glorot(network):
 
 
 class _MLP(_Network):
-    """Of the parameters, which are scikit-learn's, some have fewer choices."""
+    """scikit-learn's parameters, but for those that :mod:`convkit.sklearn` names."""
 
     def __init__(
         self,
@@ -158,9 +146,12 @@ class _MLP(_Network):
         batch_size="auto",
         learning_rate_init=0.001,
         max_iter=200,
+        shuffle=True,
         random_state=None,
         tol=1e-4,
         verbose=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -174,16 +165,19 @@ class _MLP(_Network):
 
 _PARAMETERS = """
     Args:
-        solver: "adam", or "sgd" (momentum 0.9, Nesterov's).
+        solver: "adam" or "sgd".
+        momentum, nesterovs_momentum: of "sgd".
         alpha: strength of the L2 penalty on weights.
-        batch_size: samples of a step; "auto" is 200, or all where there are fewer.
+        batch_size: samples of a step; "auto" is 200; all where there are fewer.
         learning_rate_init: the learning rate, which stays.
         max_iter: most epochs; a ConvergenceWarning tells that they did not suffice.
+        shuffle: whether each epoch takes the samples in another order.
         random_state: int, RandomState or None; an int gives the same weights in every fit. torch's own generator is
             left alone.
         tol, n_iter_no_change: training ends when the loss has not fallen by ``tol`` for so many epochs.
         verbose: print a line for each epoch.
-        early_stopping: watch the loss of ``validation_fraction`` of the samples, which are not trained on.
+        early_stopping: watch the loss of ``validation_fraction`` of the samples, which are not trained on; the weights
+            of its best epoch stay.
 """
 _ATTRIBUTES = """
     Attributes:
@@ -196,7 +190,7 @@ class MLPClassifier(_Classifier, _MLP):
     __doc__ = f"""``sklearn.neural_network.MLPClassifier`` through :func:`convkit.models.mlp`.
 {_PARAMETERS}
         hidden_layer_sizes: widths of the hidden layers.
-        activation: "relu", "tanh" or "logistic".
+        activation: "relu", "tanh", "logistic" or "identity".
 {_ATTRIBUTES}"""
 
     def fit(self, X, y):
@@ -210,7 +204,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     __doc__ = f"""``sklearn.neural_network.MLPRegressor`` through :func:`convkit.models.mlp`; the loss is MSE.
 {_PARAMETERS}
         hidden_layer_sizes: widths of the hidden layers.
-        activation: "relu", "tanh" or "logistic".
+        activation: "relu", "tanh", "logistic" or "identity".
 {_ATTRIBUTES}"""
 
     def __sklearn_tags__(self):
@@ -247,9 +241,12 @@ class CNNClassifier(_Classifier):
         batch_size=64,
         learning_rate_init=0.001,
         max_iter=20,
+        shuffle=True,
         random_state=None,
         tol=1e-4,
         verbose=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,

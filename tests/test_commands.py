@@ -238,6 +238,10 @@ def test_weights_that_are_none(here, capsys):
         ("train wine --model mlp --checkpoint-steps 0", "checkpoint_steps must be at least 1"),
         ("evaluate --model vgg16 --weights x", "No such file"),
         ("models --outputs 3", "describe one model: name it"),
+        ("models --outputs 0", "describe one model: name it"),
+        ("models vgg16 --outputs 0", "--outputs must be at least 1, but got 0"),
+        ("models vgg16 --input-size 3 0 0", "--input-size must be at least 1, but got 3 0 0"),
+        ("models vgg16 --hidden 5", "--hidden is for an mlp, but the model is vgg16"),
     ],
 )
 def test_errors_are_one_sentence(here, capsys, line, message):
@@ -270,8 +274,12 @@ def test_models(capsys):
     assert rows["vgg16"]["parameters"] == 138_357_544
     assert rows["vgg19"]["parameters"] == 143_667_240
     assert rows["xception"]["parameters"] == 22_855_952
+    assert rows["xception"]["buffers"] == 54_528
     assert rows["mlp"]["parameters"] == 163
-    assert "138,357,544" in answer(capsys, "models")
+    table = answer(capsys, "models")
+    assert "138,357,544" in table
+    assert "54,528 running means and variances" in table
+    assert table.count("running means") == 1
     text = answer(capsys, "models vgg16")
     assert "features.0" in text
     assert "64x224x224" in text

@@ -170,23 +170,24 @@ def test_transformations():
     images = torch.rand(2, 1, 9, 9)
     same = {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(invariance.transform(images), images, **same)
-    moved = invariance.transform(images, shift=(2, 1))
+    moved = invariance.transform(images, translate=(2, 1))
     torch.testing.assert_close(moved[..., 1:, 2:], images[..., :-1, :-2], **same)
     assert moved[..., 0, :].abs().max() < 1e-5  # black comes in
     torch.testing.assert_close(invariance.transform(images, angle=90.0), images.rot90(1, (2, 3)), **same)
-    smaller = invariance.transform(torch.ones(1, 1, 9, 9), factor=1 / 3)
+    smaller = invariance.transform(torch.ones(1, 1, 9, 9), scale=1 / 3)
     torch.testing.assert_close(smaller[0, 0, 3:6, 3:6], torch.ones(3, 3), **same)
     assert smaller.sum() == pytest.approx(9, abs=0.1)
 
 
 def test_pooling_helps_against_shifts():
     robustness = invariance.run(epochs=4, limit=1000)
-    shift = robustness.curves["shift"]
+    shift = robustness.curves["translation"]
     assert list(shift) == ["mlp", "cnn", "cnn_pooled"]
     assert all(values[0] > 0.8 for values in shift.values())
     for name, values in shift.items():
         assert values[0] > values[2] > values[4], name
-    lost = {name: values[0] - values[3] for name, values in shift.items()}
+    lost = {name: robustness.lost(name) for name in shift}
+    assert lost["mlp"] == shift["mlp"][0] - shift["mlp"][3]
     assert lost["cnn_pooled"] < lost["cnn"]
     assert lost["cnn_pooled"] < lost["mlp"]
     for experiment, curves in robustness.curves.items():

@@ -83,6 +83,17 @@ def test_a_file_may_ask_for_the_detector_of_a_pattern(tmp_path):
     assert answer.tolist() == [[[0, 0, 0], [7, 0, 0], [0, 0, 0]]]
 
 
+def test_an_image_with_other_values_is_refused_before_the_detector_fires_falsely(tmp_path):
+    image = [[0, 9, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    plus = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+    assert chain.run(torch.tensor([image]).float(), chain.detector(plus))[-1].maps.any()  # though no plus is there
+    (tmp_path / "plus.json").write_text(json.dumps({"image": image, "pattern": plus}))
+    with pytest.raises(ValueError, match="at most dark, 0, or bright, 1, but row 1, column 2 of the image is 9"):
+        chain.read(tmp_path / "plus.json")
+    with pytest.raises(ValueError, match="must have 1 channel, but it has 2"):
+        chain.check_image(torch.zeros(2, 4, 4))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -90,6 +101,11 @@ def test_a_file_may_ask_for_the_detector_of_a_pattern(tmp_path):
         ({"image": "cat"}, "describes no chain of filters"),
         ({"layers": [{}]}, "there is no 'filters'"),
         ({"layers": [{"filters": ear.FILTERS, "pool": 2}]}, "but not pool"),
+        ({"layers": [{"filters": ear.FILTERS, "stride": "2"}]}, "stride must be an integer of at least 1, but got '2'"),
+        ({"layers": [{"filters": ear.FILTERS, "max_pool": "2"}]}, "max_pool must be an integer of at least 1"),
+        ({"layers": [{"filters": ear.FILTERS, "padding": True}]}, "padding must be an integer of at least 0"),
+        ({"layers": [{"filters": ear.FILTERS, "relu": "no"}]}, "relu must be true or false, but got 'no'"),
+        ({"pattern": chain.EAR, "dark": "3"}, "dark must be a number, but got '3'"),
         ({"image": [[0] * 65]}, r"the image is \(1, 65\), but at most 64 a side"),
     ],
 )

@@ -171,7 +171,7 @@ def test_mlp():
         mlp(0, [], 1)
     with pytest.raises(ValueError, match=r"mlp: a width in hidden must be a positive integer, but got 2\.5"):
         mlp(1, (2.5,), 1)
-    with pytest.raises(ValueError, match="activation must be one of relu, sigmoid, tanh, but got 'gelu'"):
+    with pytest.raises(ValueError, match="activation must be one of relu, sigmoid, tanh, identity, but got 'gelu'"):
         mlp(1, [], 1, activation="gelu")
     with pytest.raises(ValueError, match="head must be None, 'softmax' or 'sigmoid', but got 'relu'"):
         mlp(1, [], 1, head="relu")

@@ -105,12 +105,47 @@ def test_early_stopping_and_the_warning():
     stopped = MLPClassifier([8], learning_rate_init=0.05, early_stopping=True, max_iter=500, random_state=0).fit(X, y)
     assert stopped.n_iter_ < 500
     assert {"valid_loss"} <= set(stopped.net_.history[-1])
+    losses = stopped.net_.history[:, "valid_loss"]
+    assert min(losses) < losses[-1]
+    held_out = stopped.net_.get_split_datasets(torch.tensor(X).float(), torch.tensor(y))[1]
+    restored = stopped.net_.evaluation_step((held_out[:][0], None))
+    assert torch.nn.functional.cross_entropy(restored, held_out[:][1]).item() == pytest.approx(min(losses), rel=1e-4)
     with pytest.warns(ConvergenceWarning, match="max_iter=3 reached"):
         MLPClassifier([8], max_iter=3).fit(X, y)
     with pytest.raises(ValueError, match="MLPClassifier: solver must be one of adam, sgd, but got 'lbfgs'"):
         MLPClassifier(solver="lbfgs").fit(X, y)
-    with pytest.raises(ValueError, match="MLPRegressor: max_iter must be positive, but got 0"):
+    with pytest.raises(ValueError, match="MLPRegressor: max_iter must be a positive integer, but got 0"):
         MLPRegressor(max_iter=0).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("batch_size", 0, 'a positive integer or "auto"'),
+        ("batch_size", 2.5, 'a positive integer or "auto"'),
+        ("tol", "a", "a number of at least 0"),
+        ("alpha", -1, "a number of at least 0"),
+        ("learning_rate_init", float("nan"), "a positive number"),
+        ("momentum", 1.5, "a number from 0 to 1"),
+        ("validation_fraction", 1, "a number between 0 and 1"),
+    ],
+)
+def test_a_bad_parameter_is_named_before_training(name, value, wanted):
+    with pytest.raises(ValueError, match=f"MLPClassifier: {name} must be {wanted}, but got {value!r}"):
+        MLPClassifier(**{name: value}).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_momentum_shuffle_and_identity_do_what_scikit_learns_do():
+    X, y = load_diabetes(return_X_y=True)
+    X, y = StandardScaler().fit_transform(X), (y - y.mean()) / y.std()
+    linear = MLPRegressor([8], activation="identity", max_iter=20, random_state=0).fit(X, y)
+    assert np.allclose(linear.predict(X[:20] + X[20:40]), linear.predict(X[:20]) + linear.predict(X[20:40])
+                       - linear.predict(np.zeros((1, 10))), atol=1e-5)  # fmt: skip
+    options = {"solver": "sgd", "max_iter": 5, "random_state": 0, "learning_rate_init": 0.01}
+    for changes in ({"momentum": 0.0}, {"nesterovs_momentum": False}, {"shuffle": False}):
+        first, other = MLPRegressor(**options).fit(X, y), MLPRegressor(**options, **changes).fit(X, y)
+        assert first.loss_ != other.loss_, changes
+    assert first.net_.optimizer_.param_groups[0]["momentum"] == 0.9
 
 
 def test_regressor_equals_scikit_learns():

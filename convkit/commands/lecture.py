@@ -7,7 +7,7 @@ The examples and exercises of a lecture on MLPs and CNNs, computed on convkit an
   wine        the rule of thumb's network on the Wine data, beside scikit-learn's
   ear         a convolution by hand, every feature map drawn, up to its classification layer; stride 1, 2, 3
   parameters  how the parameters of an MLP and of a CNN grow with the image
-  invariance  how both read digits that were moved, turned or enlarged, with and without max-pooling
+  invariance  how both read translated, rotated and scaled digits, with and without max-pooling
   ilsvrc      VGG16, VGG19 and Xception: published figures, and size and milliseconds here
   table       exercise 1: a network by the rule of thumb for any CSV file, beside scikit-learn's
   filters     exercise 2: a chain of filters that detects a pattern; or the chain of a JSON file, step by step
@@ -31,7 +31,7 @@ def add_arguments(parser):
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="of the above (all)")
     parser.add_argument("--output", default="lecture-report", metavar="DIR", help="where index.html goes (%(default)s)")
     parser.add_argument("--lang", choices=("en", "pt"), default="en", help="language of the page (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="fewer splits, samples and epochs: a minute or two")
+    parser.add_argument("--quick", action="store_true", help="smaller, with rough times: about three minutes")
     parser.add_argument("--csv", metavar="FILE", help="table for exercise 1 (breast cancer, from scikit-learn)")
     parser.add_argument("--target", metavar="COLUMN", help="its column to predict (the last)")
     parser.add_argument("--task", choices=("classification", "regression"), help="of the table (by its target)")

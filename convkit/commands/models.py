@@ -25,10 +25,15 @@ def add_arguments(parser):
 def main(arguments):
     """Run the command that parsed ``arguments`` ask for."""
     if arguments.model is None:
-        if arguments.input_size or arguments.outputs or arguments.hidden:
+        if any(option is not None for option in (arguments.input_size, arguments.outputs, arguments.hidden)):
             raise ValueError("--input-size, --outputs and --hidden describe one model: name it")
         _list(arguments.json)
     else:
+        if arguments.hidden is not None and arguments.model != "mlp":
+            raise ValueError(f"--hidden is for an mlp, but the model is {arguments.model}")
+        for option, values in (("outputs", [arguments.outputs]), ("input-size", arguments.input_size or [])):
+            if any(value is not None and value < 1 for value in values):
+                raise ValueError(f"--{option} must be at least 1, but got {' '.join(map(str, values))}")
         _describe(arguments)
 
 
@@ -36,7 +41,8 @@ def _build(name, input_size=None, outputs=None, hidden=None):
     import torch
 
     entry = CATALOG[name]
-    input_size, outputs = tuple(input_size or entry.input_size), outputs or entry.outputs
+    input_size = tuple(entry.input_size if input_size is None else input_size)
+    outputs = entry.outputs if outputs is None else outputs
     hidden = default_hidden(input_size, max(2, outputs), SAMPLES) if hidden is None else hidden
     with torch.device("meta"):  # VGG's half a gigabyte is not wanted
         return build(name, input_size, outputs, hidden)
@@ -45,18 +51,22 @@ def _build(name, input_size=None, outputs=None, hidden=None):
 def _list(as_json):
     rows = []
     for name, entry in CATALOG.items():
-        parameters = sum(p.numel() for p in _build(name).parameters())
+        network = _build(name)
+        parameters = sum(p.numel() for p in network.parameters())
+        statistics = sum(b.numel() for b in network.buffers() if b.is_floating_point())
         rows.append({"model": name, "inputs": entry.inputs, "input_size": list(entry.input_size),
-                     "outputs": entry.outputs, "parameters": parameters, "about": entry.about})  # fmt: skip
+                     "outputs": entry.outputs, "parameters": parameters, "buffers": statistics,
+                     "about": entry.about})  # fmt: skip
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     print(f"{'model':<10} {'takes':<6} {'such as':>11} {'outputs':>7} {'parameters':>11}")
     for row in rows:
         size = "x".join(map(str, row["input_size"]))
+        statistics = f"; beside them {row['buffers']:,} running means and variances" if row["buffers"] else ""
         print(
             f"{row['model']:<10} {row['inputs']:<6} {size:>11} {row['outputs']:>7} {row['parameters']:>11,}  "
-            f"{row['about']}"
+            f"{row['about']}{statistics}"
         )
 
 

@@ -79,7 +79,8 @@ def detector(pattern, *, dark=0.0, bright=1.0):
 
     Args:
         pattern: matrix of 0 and 1, at least 3x3.
-        dark, bright: values up to ``dark`` count as 0 and ``bright`` as 1; the image must have no others.
+        dark, bright: values up to ``dark`` count as 0 and ``bright`` as 1. The image must have no others, or the chain
+            may fire elsewhere: :func:`check_image` refuses it.
 
     Returns:
         list of :class:`Layer`. The last map has a number for each place where the pattern fits into the image: ``bright
@@ -102,6 +103,19 @@ def detector(pattern, *, dark=0.0, bright=1.0):
         Layer((2 * parts - 1)[:, None], unit * (1 - parts.sum((1, 2)))),
         Layer(placement, torch.tensor([unit * (1.0 - len(corners))])),
     ]
+
+
+def check_image(image, *, dark=0.0, bright=1.0):
+    """Raise a ValueError where an image (1, height, width) has a value that :func:`detector` does not take."""
+    if len(image) != 1:
+        raise ValueError(f"detector: the image must have 1 channel, but it has {len(image)}")
+    wrong = ~((image[0] <= dark) | (image[0] == bright))
+    if wrong.any():
+        row, column = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"detector: values must be at most dark, {dark:g}, or bright, {bright:g}, but row {row + 1}, column "
+            f"{column + 1} of the image is {image[0, row, column].item():g}"
+        )
 
 
 def _offsets(size):
@@ -148,7 +162,12 @@ def read(path):
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         image = _numbers(found["image"], 3)
         if "pattern" in found:
-            layers = detector(found["pattern"], dark=found.get("dark", 0.0), bright=found.get("bright", 1.0))
+            levels = {"dark": found.get("dark", 0.0), "bright": found.get("bright", 1.0)}
+            for name, value in levels.items():
+                if type(value) not in (int, float):
+                    raise ValueError(f"{name} must be a number, but got {value!r}")
+            layers = detector(found["pattern"], **levels)
+            check_image(image, **levels)
         else:
             layers = [_layer(layer) for layer in found["layers"]]
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
@@ -175,4 +194,10 @@ def _layer(found):
         raise ValueError(f"a layer has {', '.join(sorted(known))}, but not {', '.join(sorted(set(found) - known))}")
     bias = None if found.get("bias") is None else torch.tensor(found["bias"], dtype=torch.float32)
     rest = {name: found[name] for name in ("stride", "padding", "relu", "max_pool") if name in found}
+    for name, least in (("stride", 1), ("padding", 0), ("max_pool", 1)):
+        value = rest.get(name, least)
+        if not (name == "max_pool" and value is None) and (type(value) is not int or value < least):
+            raise ValueError(f"{name} must be an integer of at least {least}, but got {value!r}")
+    if not isinstance(rest.get("relu", True), bool):
+        raise ValueError(f"relu must be true or false, but got {rest['relu']!r}")
     return Layer(_numbers(found["filters"], 4), bias, **rest)

@@ -24,16 +24,17 @@ TITLES = {
 # The Wine example and exercise 1
 WINE = """\
 178 Italian wines, 13 chemical measurements of each, 3 grape varieties. The network learns on 70 % of them and is asked
-about the rest. Both rows come from the same {splits} random splits; the spread (standard deviation) shows how much luck
-there is in a single one."""
+about the rest. Both rows come from the same {splits} random splits; the standard deviation shows how much luck there is
+in a single one."""
 TABLE = """\
 {source}: {samples:,} samples, {features} features, {outputs}. The rule of thumb proposes the network, which learns
-beside scikit-learn's own of the same shape, on {splits} random splits of 70 % for training and 30 % for the test."""
+beside scikit-learn's own of the same shape and learning rate, on {splits} random splits of 70 % for training and 30 %
+for the test."""
 CLASSES, ONE_VALUE = "{count} classes", "one value to predict"
 RULE = "The rule of thumb: {network}"
 LECTURE_COUNT = """\
 Parameters: the lecture counts {lecture}, which leaves out the output layer; the whole network has {whole}."""
-SCORES = ["network", "mean", "spread", "worst split", "best split"]
+SCORES = ["network", "mean", "standard deviation", "minimum", "maximum"]
 ACCURACY, R2 = "Accuracy on the test part.", "R² on the test part: 1 is perfect, 0 as good as the mean."
 POINTS = "{value:.1f} points"
 
@@ -86,16 +87,17 @@ PARAMETERS_SERIES = ["MLP, rule of thumb", "MLP, 100 neurons", "CNN"]
 
 # Invariance
 INVARIANCE = """\
-Three networks learn {samples:,} handwritten digits as they are, then read {tests:,} others that were moved, turned or
-enlarged. None has seen such digits. Nothing is invariant by itself, but the CNN with max-pooling loses the least when
-digits move: a maximum stays the same when what caused it moves within its window."""
+Three networks learn {samples:,} handwritten digits as they are, then read {tests:,} others that were translated,
+rotated or scaled. None has seen such digits. Nothing is invariant by itself; under translation max-pooling should help,
+as a maximum stays the same when what caused it moves within its window. Here, 3 pixels cost {network} the least
+accuracy: {lost:.1f} points."""
 NETWORKS = {"mlp": "MLP", "cnn": "CNN without max-pooling", "cnn_pooled": "CNN with max-pooling"}
 EXPERIMENTS = {
-    "shift": ("moved", "pixels, mean of four directions"),
-    "rotation": ("turned", "degrees, mean of both directions"),
-    "scale": ("enlarged", "factor"),
+    "translation": ("translation", "pixels, mean of four directions"),
+    "rotation": ("rotation", "degrees, mean of both directions"),
+    "scale": ("scale", "factor"),
 }
-INVARIANCE_TABLE = ["network", "parameters", "as they are", "moved 3 pixels", "turned 30 degrees", "factor 0.7"]
+INVARIANCE_TABLE = ["network", "parameters", "as they are", "translation 3 pixels", "rotation 30 degrees", "scale 0.7"]
 ACCURACY_AXIS = "accuracy, %"
 
 # ILSVRC
@@ -125,6 +127,7 @@ OURS_NOTE = """\
 <code>convkit.optimize</code> beside <code>torch.nn</code> in evaluation mode, logits equal to {error:.0e}. Keras:
 {keras}. Xception's {statistics:,} running means and variances count as parameters in the lecture."""
 ABSENT = "not installed"
+ROUGH = "These times are rough: --quick measures each for a fraction of a second."
 
 # Exercise 2
 DETECTOR = """\

@@ -33,6 +33,9 @@ def parameters(counts, words):
 
 def invariance(result, words):
     charts, examples = [], []
+    best = min(words.NETWORKS, key=result.lost)
+    about = {"samples": result.samples, "tests": result.tests, "network": words.NETWORKS[best]}
+    about["lost"] = 100 * result.lost(best)
     for (experiment, curves), shown in zip(result.curves.items(), result.images, strict=True):
         title, axis = words.EXPERIMENTS[experiment]
         series = {words.NETWORKS[name]: [100 * value for value in values] for name, values in curves.items()}
@@ -42,7 +45,7 @@ def invariance(result, words):
         examples.append(figure(f'<div class="strip">{strip}</div>', title))
     return "".join(
         [
-            html.paragraph(words.INVARIANCE.format(samples=result.samples, tests=result.tests)),
+            html.paragraph(words.INVARIANCE.format(**about)),
             html.row(*examples),
             html.row(*charts),
             html.table(words.INVARIANCE_TABLE, [_robustness(result, name, words) for name in words.NETWORKS]),
@@ -54,8 +57,8 @@ def _robustness(result, name, words):
     def at(experiment, amount):
         return percent(result.curves[experiment][name][result.amounts[experiment].index(amount)])
 
-    moved = [at("shift", 0), at("shift", 3), at("rotation", 30), at("scale", 0.7)]
-    return [words.NETWORKS[name], f"{result.parameters[name]:,}", *moved]
+    accuracies = [at("translation", 0), at("translation", 3), at("rotation", 30), at("scale", 0.7)]
+    return [words.NETWORKS[name], f"{result.parameters[name]:,}", *accuracies]
 
 
 def networks(rows, words):

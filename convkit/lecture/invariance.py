@@ -1,4 +1,4 @@
-"""How networks that learned upright, centred digits read moved, turned and scaled ones."""
+"""How networks that learned upright, centred digits read translated, rotated and scaled ones."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from convkit.models import mlp, small_cnn
 from convkit.train import Config, fit
 
 HIDDEN = [128, 64]
-SHIFTS = (0, 1, 2, 3, 4, 5)  # pixels, to each of four sides
+TRANSLATIONS = (0, 1, 2, 3, 4, 5)  # pixels, to each of four sides
 ANGLES = (0, 10, 20, 30, 40)  # degrees, to each side
-FACTORS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
+SCALES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 SHOWN_DIGIT = 4
 NETWORKS = ("mlp", "cnn", "cnn_pooled")
 
@@ -33,13 +33,13 @@ def cnn_without_pooling(size, layers=convkit.nn):
 BUILD = {"mlp": mlp_of_pixels, "cnn": cnn_without_pooling, "cnn_pooled": lambda size: small_cnn(image_size=size)}
 
 
-def transform(images, *, shift=(0.0, 0.0), angle=0.0, factor=1.0):
-    """Images (N, C, H, W) moved right and down by ``shift`` pixels, turned by ``angle`` degrees against the clock,
-    enlarged by ``factor``; black comes in from outside."""
+def transform(images, *, translate=(0.0, 0.0), angle=0.0, scale=1.0):
+    """Images (N, C, H, W) translated right and down by ``translate`` pixels, rotated by ``angle`` degrees
+    counter-clockwise, scaled by ``scale``; black comes in from outside."""
     height, width = images.shape[2:]
     radians = torch.deg2rad(torch.tensor(angle))
-    cosine, sine = (radians.cos() / factor).item(), (radians.sin() / factor).item()
-    right, down = 2 * shift[0] / width, 2 * shift[1] / height
+    cosine, sine = (radians.cos() / scale).item(), (radians.sin() / scale).item()
+    right, down = 2 * translate[0] / width, 2 * translate[1] / height
     # Where each pixel of the result comes from: the inverse of the wanted map, in units of half an image.
     inverse = [[cosine, -sine, -cosine * right + sine * down], [sine, cosine, -sine * right - cosine * down]]
     grid = affine_grid(torch.tensor([inverse]).expand(len(images), 2, 3), list(images.shape), align_corners=False)
@@ -50,9 +50,11 @@ def variants():
     """experiment -> amount -> the transformations that have it."""
     sides = ((1, 0), (-1, 0), (0, 1), (0, -1))
     return {
-        "shift": {n: [{"shift": (n * x, n * y)} for x, y in (sides if n else sides[:1])] for n in SHIFTS},
+        "translation": {
+            n: [{"translate": (n * x, n * y)} for x, y in (sides if n else sides[:1])] for n in TRANSLATIONS
+        },
         "rotation": {a: [{"angle": float(a)}, {"angle": -float(a)}] if a else [{}] for a in ANGLES},
-        "scale": {f: [{"factor": f}] for f in FACTORS},
+        "scale": {f: [{"scale": f}] for f in SCALES},
     }
 
 
@@ -66,6 +68,11 @@ class Result:
     images: list  # for each experiment, one digit at each amount, (H, W)
     samples: int
     tests: int
+
+    def lost(self, name, pixels=3):
+        """How much accuracy a translation by so many pixels costs a network."""
+        values = self.curves["translation"][name]
+        return values[0] - values[self.amounts["translation"].index(pixels)]
 
 
 @torch.no_grad()
@@ -97,9 +104,9 @@ def run(epochs, limit=None):
     for experiment, amounts in variants().items():
         curves[experiment] = {name: [] for name in NETWORKS}
         for options in amounts.values():
-            moved = [transform(test_images, **option) for option in options]
+            transformed = [transform(test_images, **option) for option in options]
             for name, model in models.items():
-                found = [accuracy(model, batch, test_labels) for batch in moved]
+                found = [accuracy(model, batch, test_labels) for batch in transformed]
                 curves[experiment][name].append(sum(found) / len(found))
     example = test_images[test_labels == SHOWN_DIGIT][:1]
     shown = [

@@ -22,11 +22,12 @@ TITLES = {
 # The Wine example and exercise 1
 WINE = """\
 178 vinhos italianos, 13 medidas químicas de cada um, 3 variedades de uva. A rede aprende com 70 % deles e é testada com
-o resto. As duas linhas vêm das mesmas {splits} divisões aleatórias; a dispersão (desvio padrão) mostra quanta sorte há
-em uma só."""
+o resto. As duas linhas vêm das mesmas {splits} divisões aleatórias; o desvio padrão mostra quanta sorte há em uma
+só."""
 TABLE = """\
 {source}: {samples:,} amostras, {features} atributos, {outputs}. A regra prática propõe a rede, que aprende ao lado da
-rede do scikit-learn com a mesma forma, em {splits} divisões aleatórias: 70 % para o treino e 30 % para o teste."""
+rede do scikit-learn com a mesma forma e a mesma taxa de aprendizado, em {splits} divisões aleatórias: 70 % para o
+treino e 30 % para o teste."""
 CLASSES, ONE_VALUE = "{count} classes", "um valor a prever"
 RULE = "A regra prática: {network}"
 REASONS = {
@@ -41,7 +42,7 @@ REASONS = {
 }
 LECTURE_COUNT = """\
 Parâmetros: a aula conta {lecture}, sem a camada de saída; a rede inteira tem {whole}."""
-SCORES = ["rede", "média", "dispersão", "pior divisão", "melhor divisão"]
+SCORES = ["rede", "média", "desvio padrão", "mínimo", "máximo"]
 ACCURACY, R2 = "Acurácia na parte de teste.", "R² na parte de teste: 1 é perfeito, 0 é tão bom quanto a média."
 POINTS = "{value:.1f} pontos"
 
@@ -94,16 +95,17 @@ PARAMETERS_SERIES = ["MLP, regra prática", "MLP, 100 neurônios", "CNN"]
 
 # Invariance
 INVARIANCE = """\
-Três redes aprendem {samples:,} dígitos manuscritos como são e depois leem outros {tests:,}, que foram deslocados,
-girados ou ampliados. Nenhuma viu dígitos assim. Nada é invariante por si só, mas a CNN com max-pooling é a que menos
-perde quando os dígitos se deslocam: o máximo fica o mesmo quando o que o causou anda dentro da sua janela."""
+Três redes aprendem {samples:,} dígitos manuscritos como são e depois leem outros {tests:,}, que passaram
+por translação, rotação ou mudança de escala. Nenhuma viu dígitos assim. Nada é invariante por si só; na translação o
+max-pooling deve ajudar, pois o máximo fica o mesmo quando o que o causou anda dentro da sua janela. Aqui, 3 pixels
+custam menos acurácia à rede {network}: {lost:.1f} pontos."""
 NETWORKS = {"mlp": "MLP", "cnn": "CNN sem max-pooling", "cnn_pooled": "CNN com max-pooling"}
 EXPERIMENTS = {
-    "shift": ("deslocados", "pixels, média de quatro direções"),
-    "rotation": ("girados", "graus, média dos dois sentidos"),
-    "scale": ("ampliados", "fator"),
+    "translation": ("translação", "pixels, média de quatro direções"),
+    "rotation": ("rotação", "graus, média dos dois sentidos"),
+    "scale": ("escala", "fator"),
 }
-INVARIANCE_TABLE = ["rede", "parâmetros", "como são", "deslocados 3 pixels", "girados 30 graus", "fator 0.7"]
+INVARIANCE_TABLE = ["rede", "parâmetros", "como são", "translação 3 pixels", "rotação 30 graus", "escala 0,7"]
 ACCURACY_AXIS = "acurácia, %"
 
 # ILSVRC
@@ -133,6 +135,7 @@ OURS_NOTE = """\
 <code>convkit.optimize</code> ao lado de <code>torch.nn</code> em modo de avaliação, logits iguais até {error:.0e}.
 Keras: {keras}. As {statistics:,} médias e variâncias da Xception contam como parâmetros na aula."""
 ABSENT = "não instalado"
+ROUGH = "Estes tempos são aproximados: com --quick cada um é medido por uma fração de segundo."
 
 # Exercise 2
 DETECTOR = """\

@@ -14,8 +14,8 @@ from convkit.models import Suggestion, suggest_mlp
 from convkit.sklearn import MLPClassifier, MLPRegressor
 from convkit.testing.timing import torch_threads
 
-TEST_SHARE = 0.3
-# Of our networks: with scikit-learn's 0.001 they take more epochs, four times and twice, to the same scores.
+TEST_FRACTION = 0.3
+# Of both networks: with scikit-learn's 0.001 ours takes more epochs, four times and twice, to the same scores.
 CLASSIFICATION_RATE, REGRESSION_RATE = 0.01, 0.003
 
 
@@ -54,7 +54,7 @@ def compare(source, seeds, *, target=None, task=None):
     with torch_threads(1), warnings.catch_warnings():  # on so small networks threads wait for each other
         warnings.simplefilter("ignore", ConvergenceWarning)
         for seed in tqdm(range(seeds), desc=str(source), unit="split", leave=False, disable=None):
-            data = load(source, Options(test=TEST_SHARE, valid=0, seed=seed, target=target, task=task))
+            data = load(source, Options(test=TEST_FRACTION, valid=0, seed=seed, target=target, task=task))
             if len(data.input_size) != 1:
                 raise ValueError(f"{source} is no table: its samples are of size {data.input_size}")
             (x_train, y_train), (x_test, y_test) = (
@@ -69,9 +69,8 @@ def compare(source, seeds, *, target=None, task=None):
 
 
 def _networks(hidden, *, regression):
-    options = {"hidden_layer_sizes": hidden, "max_iter": 10000}
+    rate = REGRESSION_RATE if regression else CLASSIFICATION_RATE
+    options = {"hidden_layer_sizes": hidden, "max_iter": 10000, "learning_rate_init": rate}
     if regression:
-        ours = partial(MLPRegressor, learning_rate_init=REGRESSION_RATE, **options)
-        return ours, partial(neural_network.MLPRegressor, **options)
-    ours = partial(MLPClassifier, learning_rate_init=CLASSIFICATION_RATE, **options)
-    return ours, partial(neural_network.MLPClassifier, **options)
+        return partial(MLPRegressor, **options), partial(neural_network.MLPRegressor, **options)
+    return partial(MLPClassifier, **options), partial(neural_network.MLPClassifier, **options)

@@ -7,7 +7,7 @@ from torch import nn
 
 import convkit.nn
 
-ACTIVATIONS = ("relu", "sigmoid", "tanh")
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "identity")
 HEADS = (None, "softmax", "sigmoid")
 MOST_PARAMETERS_PER_SAMPLE = 2  # what "not much more parameters than samples" means here
 NARROWEST = 2
@@ -25,7 +25,7 @@ def mlp(in_features, hidden, out_features, *, activation="relu", head=None, laye
         in_features: number of features of a sample.
         hidden: widths of the hidden layers; ``[]`` gives a linear model.
         out_features: number of classes, or of predicted values.
-        activation: "relu", "sigmoid" or "tanh".
+        activation: "relu", "sigmoid", "tanh" or "identity".
         head: what stands on the last layer. None: nothing; logits, which ``cross_entropy`` takes, or values of any
             size. "softmax": probabilities that add up to 1. "sigmoid": values between 0 and 1.
         layers: namespace with ``Linear`` and ``ReLU``; ``torch.nn`` gives the same network, with the same state_dict.
@@ -42,7 +42,7 @@ def mlp(in_features, hidden, out_features, *, activation="relu", head=None, laye
         raise ValueError(f"mlp: activation must be one of {', '.join(ACTIVATIONS)}, but got {activation!r}")
     if head not in HEADS:
         raise ValueError(f"mlp: head must be None, 'softmax' or 'sigmoid', but got {head!r}")
-    between = {"relu": layers.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}[activation]
+    between = {"relu": layers.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "identity": nn.Identity}[activation]
     modules = []
     for inputs, outputs in pairwise([in_features, *hidden, out_features]):
         modules += [layers.Linear(inputs, outputs), between()]
