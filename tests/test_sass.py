@@ -57,7 +57,7 @@ KERNELS = {
     "conv2d_depthwise_backward_weight/add_parts_kernel": Kernel(),
     "conv2d_depthwise_backward_weight/backward_weight_kernel": Kernel(),
     "conv2d_ffma/conv2d_ffma_kernel": Kernel(blocks=2, opcodes=(*FFMA, *COPIES), least_arch=80),
-    "conv2d_ffma_backward_weight/conv2d_ffma_backward_weight_kernel": Kernel(blocks=2, opcodes=FFMA),
+    "conv2d_ffma_backward_weight/conv2d_ffma_backward_weight_kernel": Kernel(blocks=2, opcodes=FFMA, least_arch=80),
     "conv2d_generic/backward_input_kernel": Kernel(),
     "conv2d_generic/backward_weight_kernel": Kernel(),
     "conv2d_generic/conv2d_kernel": Kernel(),

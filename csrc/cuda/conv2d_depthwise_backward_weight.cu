@@ -58,6 +58,7 @@ __global__ void backward_weight_kernel(Conv2dDepthwiseBackwardWeight<T> conv, in
 
   float* sums = &shared_memory<float>();  // [rows, columns * Lanes]
   const int channels = columns * Lanes;
+#pragma unroll  // sum[k] stays in registers
   for (int k = 0; k < K; ++k) {
 #pragma unroll
     for (int l = 0; l < Lanes; ++l) sums[thread.row * channels + thread.column * Lanes + l] = sum[k][l];
