@@ -2,6 +2,7 @@
 
 Every step is a process with its own time limit, so that a hang costs that step only. All of it is written to
 bench/results/gpu-<name>.csv, what the steps print to gpu-<name>.log beside it; a short table comes last.
+``--no-build`` takes the extension that is there.
 Exit codes: 0 all steps passed, 1 some failed, 3 there is no GPU or no nvcc here.
 """
 
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,33 +47,32 @@ class Outcome:
     output: str
 
 
-def plan(python, rows, sanitizer):
-    """The steps.
+def plan(python, rows, sanitizer, build=True):
+    """Stages, one after another: lists of the steps that run at the same time.
 
     Args:
         python: the interpreter, with torch for CUDA.
         rows: the path that measurements are appended to, as CSV.
         sanitizer: the path of compute-sanitizer, or None.
+        build: whether to build the extension.
     """
     measure = [python, "-m", "bench.gpu_measure"]
     ceilings = str(ROOT / "build" / "gpu_ceilings")
-    build = [python, "setup.py", "-q", "build_ext", "--inplace"]
-    tests = [python, "-m", "pytest", "-q", "-m", "cuda", "-n", "4", "tests"]
+    extension = Step("build", [python, "setup.py", "-q", "build_ext", "--inplace"], 130, {"CONVKIT_CUDA": "1"})
     nvcc = ["nvcc", "-O3", "-std=c++20", "--expt-relaxed-constexpr", "-arch=native", "-I", "csrc"]
-    steps = [
-        Step("build", build, 130, {"CONVKIT_CUDA": "1"}),
-        Step("build ceilings", [*nvcc, "bench/gpu_ceilings.cu", "-o", ceilings], 30),
-        Step("ceilings", [ceilings], 20, needs="build ceilings"),
-        Step("tests", tests, 65, needs="build"),
-    ]
+    needs = extension.name if build else ""
+    tests = [python, "-m", "pytest", "-q", "-m", "cuda", "-n", "6", "tests"]
+    checks = [Step("tests", tests, 110, needs=needs)]
     for tool in ["memcheck", "racecheck"] if sanitizer else []:
         check = [sanitizer, "--tool", tool, "--error-exitcode", "9", *measure, "small"]
-        steps.append(Step(tool, check, 50, needs="build"))
-    steps += [
-        Step("convkit", [*measure, "convkit", str(rows)], 60, needs="build"),
-        Step("cudnn", [*measure, "cudnn", str(rows)], 60),
+        checks.append(Step(tool, check, 110, needs=needs))
+    return [
+        [extension] * build + [Step("build ceilings", [*nvcc, "bench/gpu_ceilings.cu", "-o", ceilings], 40)],
+        [Step("ceilings", [ceilings], 20, needs="build ceilings")],
+        checks,
+        [Step("convkit", [*measure, "convkit", str(rows)], 100, needs=needs)],
+        [Step("cudnn", [*measure, "cudnn", str(rows)], 100)],
     ]
-    return steps
 
 
 def run_step(step, cwd=ROOT):
@@ -97,17 +98,21 @@ def run_step(step, cwd=ROOT):
     return Outcome(step, state, time.monotonic() - start, output)
 
 
-def run_plan(steps, say=print):
+def run_plan(stages, say=print):
     """The outcomes of all steps, in order; one whose need was not met is left out."""
     outcomes = {}
-    for step in steps:
+
+    def run(step):
         need = outcomes.get(step.needs)
         if need and need.state != "passed":
-            outcomes[step.name] = Outcome(step, f"left out: {step.needs} {need.state}", 0.0, "")
-        else:
-            outcomes[step.name] = run_step(step)
-        outcome = outcomes[step.name]
-        say(f"{step.name:<16}{outcome.seconds:6.1f} s of {step.limit:3.0f}  {outcome.state}")
+            return Outcome(step, f"left out: {step.needs} {need.state}", 0.0, "")
+        return run_step(step)
+
+    for stage in stages:
+        with ThreadPoolExecutor(len(stage)) as pool:
+            for outcome in pool.map(run, stage):
+                outcomes[outcome.step.name] = outcome
+                say(f"{outcome.step.name:<16}{outcome.seconds:6.1f} s of {outcome.step.limit:3.0f}  {outcome.state}")
     return list(outcomes.values())
 
 
@@ -140,7 +145,7 @@ def machine():
     return line, re.sub(r"\W+", "-", name.lower()).strip("-")
 
 
-def main():
+def main(arguments=()):
     """-> exit code."""
     reason = missing()
     if reason:
@@ -149,11 +154,12 @@ def main():
     line, name = machine()
     print(line, flush=True)
     RESULTS.mkdir(exist_ok=True)
+    (ROOT / "build").mkdir(exist_ok=True)
     rows = RESULTS / f"gpu-{name}.csv"
     with rows.open("w", newline="") as file:
         csv.writer(file).writerow(gpu_layers.COLUMNS)
-    steps = plan(sys.executable, rows, shutil.which("compute-sanitizer"))
-    outcomes = run_plan(steps, lambda text: print(text, flush=True))
+    stages = plan(sys.executable, rows, shutil.which("compute-sanitizer"), build="--no-build" not in arguments)
+    outcomes = run_plan(stages, lambda text: print(text, flush=True))
     log = "\n".join(f"== {o.step.name}: {o.state}\n{o.output}" for o in outcomes)
     rows.with_suffix(".log").write_text(log)
     ceilings = {}
@@ -170,4 +176,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,7 @@ from itertools import product
 
 # `tflops` of the rows of layer "ceiling" is what the machine does at most; GB/s in that of call "copy".
 COLUMNS = ["layer", "sizes", "who", "precision", "format", "call", "algorithm", "microseconds", "tflops"]
-COLUMNS += ["error", "state"]
+COLUMNS += ["gb_per_s", "error", "state"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Layer:
 
     @property
     def padding(self):
-        return self.kernel // 2
+        return (self.kernel - 1) // 2
 
     @property
     def output_size(self):
@@ -63,11 +63,21 @@ LAYERS = [
     Layer("depthwise7", 64, 96, 56, 96, 7, groups=96),
 ]
 
+# Of pooling, and of element-wise operations.
+POOLING_LAYERS = [
+    Layer("pool2", 32, 64, 224, 64, 2, 2, groups=64),
+    Layer("pool3", 64, 64, 112, 64, 3, 2, groups=64),
+]
+ELEMENTWISE_LAYERS = [Layer("relu", 32, 64, 224, 64, 1, groups=64)]
+
 # float32 under torch.backends.cudnn.conv.fp32_precision, or a 16-bit dtype.
 PRECISIONS = ["ieee", "tf32", "bfloat16", "float16"]
 FORMATS = ["NCHW", "channels_last"]
-# What is computed after the convolution: the most telling first, since a time limit may cut the list.
-CALLS = ["conv+bias+relu", "conv", "conv+bias+relu+pool", "conv+bias"]
+# The most telling first, since a time limit may cut the list.
+CALLS = ["conv+bias+relu", "backward_input", "backward_weight", "conv+bias+relu+pool", "conv", "conv+bias"]
+# Calls without products, and the tensors of the input's and of the output's size that they read and write. Of one byte
+# an element is the tap that a pooling's gradient reads.
+BOUND_BY_MEMORY = {"max_pool2d": (1, 1), "max_pool2d_backward": (1, 1), "relu": (1, 1), "relu_backward": (2, 1)}
 # Of convkit in ieee, beside what "auto" takes.
 IEEE_ALGORITHMS = ["direct", "3xtf32"]
 
@@ -80,9 +90,18 @@ class Case:
     call: str
     algorithm: str = "auto"
 
+    @property
+    def bytes(self):
+        """That a call without products reads and writes at least; 0 of one with products."""
+        of_input, of_output = BOUND_BY_MEMORY.get(self.call, (0, 0))
+        layer, itemsize = self.layer, 2 if self.precision in ("bfloat16", "float16") else 4
+        outputs = layer.batch * layer.filters * layer.output_size**2
+        elements = of_input * layer.batch * layer.channels * layer.size**2 + of_output * outputs
+        return itemsize * elements + outputs * (self.call == "max_pool2d_backward")
+
 
 def cases(who):
-    """What to measure of "cudnn" or "convkit", in order."""
+    """What to measure of "cudnn" or "convkit", in order: what memory bounds first."""
     every = [
         Case(layer, precision, format, call)
         for call, layer, precision, format in product(CALLS, LAYERS, PRECISIONS, FORMATS)
@@ -95,4 +114,10 @@ def cases(who):
         ]
         first = len(every) // len(CALLS)
         every[first:first] = forced
-    return every
+    pooling = product(["max_pool2d", "max_pool2d_backward"], POOLING_LAYERS)
+    elementwise = product(["relu", "relu_backward"], ELEMENTWISE_LAYERS)
+    bound_by_memory = [
+        Case(layer, precision, format, call)
+        for (call, layer), precision, format in product([*pooling, *elementwise], ["ieee", "bfloat16"], FORMATS)
+    ]
+    return bound_by_memory + every

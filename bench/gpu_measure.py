@@ -7,16 +7,19 @@ import csv
 import statistics
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 
 import torch
-from torch.nn import functional
 
 import convkit
-from bench.gpu_layers import COLUMNS, Case, Layer, cases
+from bench.gpu_calls import Operands, convkit_call, torch_call
+from bench.gpu_layers import COLUMNS, FORMATS, PRECISIONS, Case, Layer, cases
 
-CALLS_A_GRAPH, REPLAYS, MAX_SETS = 12, 5, 6
-# Largest relative error (norms) against float64, for 4,608 products; of a convolution followed by rounding.
-TOLERANCES = {"ieee": 2e-6, "tf32": 2e-3, "bfloat16": 1e-2, "float16": 2e-3}
+CALLS_A_GRAPH, REPLAYS = 12, 5
+# Largest relative error (norms) against float64, for some million products; followed by rounding.
+TOLERANCES = {"ieee": 1e-5, "tf32": 2e-3, "bfloat16": 1e-2, "float16": 2e-3}
+MATRIX = 8192  # rows and columns of the products that give the rate of cuBLAS
 SMALL = [  # one shape per kernel, for compute-sanitizer
     Layer("small", 2, 8, 9, 72, 3),
     Layer("small_strided", 1, 16, 10, 24, 3, 2),
@@ -37,60 +40,14 @@ def float32_precision(name):
         torch.backends.cudnn.conv.fp32_precision = before
 
 
-class Operands:
-    """Inputs, weight and bias of a case, and enough copies of the input that they do not fit the L2 cache."""
-
-    def __init__(self, case):
-        layer = case.layer
-        self.dtype = getattr(torch, case.precision, torch.float32)
-        self.memory_format = torch.channels_last if case.format == "channels_last" else torch.contiguous_format
-        cache = 2 * torch.cuda.get_device_properties(0).L2_cache_size
-        sets = min(MAX_SETS, 1 + cache // (layer.bytes * self.dtype.itemsize))
-        generator = torch.Generator("cuda").manual_seed(0)
-
-        def uniform(*shape):
-            values = torch.rand(shape, generator=generator, device="cuda") * 2 - 1
-            return values.to(self.dtype)
-
-        weight_shape = (layer.filters, layer.channels // layer.groups, layer.kernel, layer.kernel)
-        self.weight = uniform(*weight_shape).to(memory_format=self.memory_format)
-        self.bias = uniform(layer.filters)
-        shape = (layer.batch, layer.channels, layer.size, layer.size)
-        self.inputs = [uniform(*shape).to(memory_format=self.memory_format) for _ in range(sets)]
-        self.geometry = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-
-
-def cudnn_call(case, operands):
-    bias = operands.bias if "bias" in case.call else None
-
-    def call(input):
-        output = functional.conv2d(input, operands.weight, bias, **operands.geometry)
-        output = functional.relu(output) if "relu" in case.call else output
-        return functional.max_pool2d(output, 2) if "pool" in case.call else output
-
-    return call
-
-
-def convkit_call(case, operands):
-    options = dict(operands.geometry, algorithm=case.algorithm)
-    options["activation"] = "relu" if "relu" in case.call else None
-    options["max_pool"] = 2 if "pool" in case.call else None
-    bias = operands.bias if "bias" in case.call else None
-    return lambda input: convkit.conv2d(input, operands.weight, bias, **options)
-
-
-CONTENDERS = {"cudnn": cudnn_call, "convkit": convkit_call}
+CONTENDERS = {"cudnn": torch_call, "convkit": convkit_call}
 
 
 def reference(case, operands):
-    """The first image's result in float64, by torch."""
-    double = cudnn_call(case, operands)
-    saved = operands.weight, operands.bias
-    operands.weight, operands.bias = operands.weight.double(), operands.bias.double()
-    try:
-        return double(operands.inputs[0][:1].double())
-    finally:
-        operands.weight, operands.bias = saved
+    """The result in float64, by torch: of the first image, where images do not meet."""
+    double = operands.in_float64(case.layer.batch if case.call == "backward_weight" else 1)
+    with torch.backends.cudnn.flags(benchmark=False):
+        return torch_call(case, double)(double.inputs[0])
 
 
 def median_microseconds(call, inputs):
@@ -135,28 +92,43 @@ def measure(who, case):
             expected = reference(case, operands)
         except RuntimeError as error:
             return row | {"state": str(error).splitlines()[0]}
-        error = ((output[:1].double() - expected).norm() / expected.norm()).item()
+        output = output if case.call == "backward_weight" else output[:1]
+        error = ((output.double() - expected).norm() / expected.norm()).item()
         row["error"] = f"{error:.2e}"
         if not error <= TOLERANCES[case.precision]:
             return row | {"state": "wrong result"}
         if who == "cudnn" and case.precision == "ieee":
             row["algorithm"] = kernel_names(call, operands.inputs[0])
         microseconds = median_microseconds(call, operands.inputs)
-    row |= {"microseconds": f"{microseconds:.2f}", "tflops": f"{1e-6 * case.layer.operations / microseconds:.2f}"}
-    return row | {"state": "ok"}
+    row |= {"microseconds": f"{microseconds:.2f}", "state": "ok"}
+    if case.bytes:
+        return row | {"gb_per_s": f"{1e-3 * case.bytes / microseconds:.1f}"}
+    return row | {"tflops": f"{1e-6 * case.layer.operations / microseconds:.2f}"}
+
+
+def measure_matmul(precision):
+    """A row of the CSV: the product of two square matrices by cuBLAS."""
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    dtype = getattr(torch, precision, torch.float32)
+    a, b = (torch.rand(MATRIX, MATRIX, device="cuda").sub(0.5).to(dtype) for _ in range(2))
+    microseconds = median_microseconds(lambda input: input @ b, [a])
+    row = {"layer": "matmul", "who": "cublas", "precision": precision, "call": "matmul", "state": "ok"}
+    return row | {"microseconds": f"{microseconds:.2f}", "tflops": f"{2e-6 * MATRIX**3 / microseconds:.2f}"}
 
 
 def run_small():
     """One small shape per kernel, forward and backward, of every precision; nothing is measured."""
-    for layer in SMALL:
-        for precision in ["ieee", "tf32", "bfloat16", "float16"]:
-            for format in ["NCHW", "channels_last"]:
-                case = Case(layer, precision, format, "conv+bias+relu")
-                operands = Operands(case)
-                input = operands.inputs[0].requires_grad_()
-                operands.weight.requires_grad_()
-                with float32_precision("tf32" if precision == "tf32" else "ieee"):
-                    convkit_call(case, operands)(input).sum().backward()
+    for precision, format in product(PRECISIONS, FORMATS):
+        for layer in SMALL:
+            block = Case(layer, precision, format, "conv+bias+relu")
+            operands = Operands(block)
+            input = operands.inputs[0].requires_grad_()
+            operands.weight.requires_grad_()
+            with float32_precision("tf32" if precision == "tf32" else "ieee"):
+                convkit_call(block, operands)(input).sum().backward()
+                convkit_call(replace(block, call="conv+bias+relu+pool"), operands)(input).sum().backward()
+        for window in [2, 3]:
+            convkit.max_pool2d(input, window, 2).sum().backward()
     torch.cuda.synchronize()
 
 
@@ -166,6 +138,8 @@ def main(who, rows=None):
     torch.backends.cudnn.benchmark = True
     with open(rows, "a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
+        if who == "cudnn":
+            writer.writerows(map(measure_matmul, PRECISIONS))
         for case in cases(who):
             writer.writerow(measure(who, case))
             file.flush()  # what is there when the time limit comes stays

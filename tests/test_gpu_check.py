@@ -19,19 +19,25 @@ def python(code, limit=20, name="step", **options):
 
 
 def test_the_plan_ends_in_time_and_every_step_knows_what_it_needs():
-    steps = gpu_check.plan("python", "rows.csv", "compute-sanitizer")
-    assert sum(step.limit for step in steps) < gpu_check.TOTAL_SECONDS
-    names = [step.name for step in steps]
+    stages = gpu_check.plan("python", "rows.csv", "compute-sanitizer")
+    assert sum(max(step.limit for step in stage) for stage in stages) < gpu_check.TOTAL_SECONDS
+    names = [step.name for stage in stages for step in stage]
     assert len(set(names)) == len(names)
-    for i, step in enumerate(steps):
-        assert not step.needs or step.needs in names[:i]
+    before = [""]
+    for stage in stages:
+        assert all(step.needs in before for step in stage)
+        before += [step.name for step in stage]
     assert {"memcheck", "racecheck"} <= set(names)
-    assert not {"memcheck", "racecheck"} & {step.name for step in gpu_check.plan("python", "rows.csv", None)}
+
+
+def test_what_is_not_wanted_is_not_in_the_plan():
+    names = {step.name for stage in gpu_check.plan("python", "rows.csv", None, build=False) for step in stage}
+    assert names == {"build ceilings", "ceilings", "tests", "convkit", "cudnn"}
 
 
 def test_what_the_plan_runs_is_there():
-    for step in gpu_check.plan(sys.executable, "rows.csv", "compute-sanitizer"):
-        for part in map(str, step.command):
+    for stage in gpu_check.plan(sys.executable, "rows.csv", "compute-sanitizer"):
+        for part in (str(part) for step in stage for part in step.command):
             if part.endswith((".py", ".cu")):
                 assert (ROOT / part).is_file(), part
     assert (ROOT / "bench" / "gpu_measure.py").is_file()
@@ -65,13 +71,12 @@ def test_a_step_past_its_limit_is_killed_with_its_children(tmp_path):
 
 
 def test_steps_whose_need_failed_are_left_out():
-    steps = [
-        python("import sys; sys.exit(1)", name="build"),
-        python("print('not here')", name="tests", needs="build"),
-        python("print('here')", name="other"),
+    stages = [
+        [python("import sys; sys.exit(1)", name="build")],
+        [python("print('not here')", name="tests", needs="build"), python("print('here')", name="other")],
     ]
     said = []
-    outcomes = gpu_check.run_plan(steps, said.append)
+    outcomes = gpu_check.run_plan(stages, said.append)
     assert [outcome.state for outcome in outcomes] == ["failed (1)", "left out: build failed (1)", "passed"]
     assert outcomes[1].output == ""
     assert len(said) == 3
@@ -92,8 +97,9 @@ def test_cases_are_complete_and_the_most_telling_come_first(who):
     cases = gpu_layers.cases(who)
     assert len(set(cases)) == len(cases)
     auto = {(c.layer, c.precision, c.format, c.call) for c in cases if c.algorithm == "auto"}
-    assert len(auto) == len(gpu_layers.LAYERS) * 4 * 2 * 4
-    assert [case.call for case in cases] == sorted((c.call for c in cases), key=gpu_layers.CALLS.index)
+    assert len(auto) == len(gpu_layers.LAYERS) * 4 * 2 * 6 + 6 * 2 * 2
+    calls = [*gpu_layers.BOUND_BY_MEMORY, *gpu_layers.CALLS]
+    assert [case.call for case in cases] == sorted((c.call for c in cases), key=calls.index)
     assert all(case.precision == "ieee" for case in cases if case.algorithm != "auto")
 
 
@@ -104,6 +110,21 @@ def test_a_layer_knows_its_work():
     assert layer.output_size == output.shape[-1]
     assert layer.operations == 2 * output.numel() * weight[0].numel()
     assert layer.bytes == input.numel() + weight.numel() + output.numel()
+
+
+def test_a_call_that_memory_bounds_knows_its_bytes():
+    layer = gpu_layers.Layer("x", 2, 8, 9, 8, 3, stride=2, groups=8)
+    image = 2 * 8 * 9 * 9
+    assert layer.output_size == torch.nn.functional.max_pool2d(torch.zeros(1, 1, 9, 9), 3, 2, 1).shape[-1] == 5
+    pooled = 2 * 8 * 5 * 5
+
+    def bytes_of(call, precision="ieee"):
+        return gpu_layers.Case(layer, precision, "NCHW", call).bytes
+
+    assert bytes_of("max_pool2d") == 4 * (image + pooled)
+    assert bytes_of("max_pool2d_backward", "bfloat16") == 2 * (image + pooled) + pooled
+    assert bytes_of("relu_backward", "tf32") == 4 * (2 * image + pooled)
+    assert bytes_of("conv") == 0
 
 
 def row(**values):
