@@ -33,22 +33,22 @@ class Operands:
         values = values.to(self.dtype)
         return values.to(memory_format=self.memory_format) if len(shape) == 4 else values
 
-    def in_float64(self, images):
-        """A copy of the tensors with the first images."""
+    def first_image(self, dtype):
+        """A copy of the tensors with one image alone."""
         copy = object.__new__(Operands)
-        copy.__dict__.update(self.__dict__, weight=self.weight.double(), bias=self.bias.double())
-        copy.inputs, copy.other = [self.inputs[0][:images].double()], self.other[:images].double()
+        copy.__dict__.update(self.__dict__, weight=self.weight.to(dtype), bias=self.bias.to(dtype))
+        copy.inputs, copy.other = [self.inputs[0][:1].to(dtype)], self.other[:1].to(dtype)
         return copy
 
 
-def torch_call(case, operands):
+def torch_call(case, operands, conv2d=functional.conv2d):
     """The call by torch: cuDNN's convolutions, aten's pooling and ReLU."""
     layer, weight, other = case.layer, operands.weight, operands.other
     bias = operands.bias if "bias" in case.call else None
     window = (layer.kernel, layer.stride, layer.padding)
 
     def block(input):
-        output = functional.conv2d(input, weight, bias, **operands.geometry)
+        output = conv2d(input, weight, bias, **operands.geometry)
         output = functional.relu(output) if "relu" in case.call else output
         return functional.max_pool2d(output, 2) if "pool" in case.call else output
 
@@ -70,6 +70,28 @@ def torch_call(case, operands):
         "backward_input": lambda grad_output: gradients(grad_output, other, "input"),
         "backward_weight": lambda input: gradients(other, input, "weight"),
     }.get(case.call, block)
+
+
+def _conv2d_by_matmul(input, weight, bias, stride, padding, groups):
+    columns = functional.unfold(input, weight.shape[2:], padding=padding, stride=stride)
+    columns = columns.reshape(len(input), groups, -1, columns.shape[2])
+    output = weight.reshape(groups, weight.shape[0] // groups, -1) @ columns
+    height = (input.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
+    output = output.reshape(len(input), weight.shape[0], height, -1)
+    return output if bias is None else output + bias[:, None, None]
+
+
+def reference(case, operands):
+    """The result of the call with the first image, in float64 and without cuDNN."""
+    operands = operands.first_image(torch.float64)
+    [input], other, weight = operands.inputs, operands.other, operands.weight
+    if case.call not in ("backward_input", "backward_weight"):
+        return torch_call(case, operands, _conv2d_by_matmul)(input)
+    with torch.enable_grad():
+        image, grad_output = (other, input) if case.call == "backward_input" else (input, other)
+        image, weight = image.detach().requires_grad_(), weight.detach().requires_grad_()
+        output = _conv2d_by_matmul(image, weight, None, **operands.geometry)
+        return torch.autograd.grad(output, image if case.call == "backward_input" else weight, grad_output)[0]
 
 
 def convkit_call(case, operands):

@@ -1,10 +1,11 @@
 // 16-bit floating-point numbers as storage: they are widened to float to compute and rounded once, to nearest
-// even. All of it is constexpr, which lets device code use it.
+// even. All of it is constexpr, which lets device code use it; there the conversions are instructions.
 #pragma once
 
 #include <bit>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 namespace convkit {
 
@@ -13,6 +14,12 @@ struct BFloat16 {
 
   BFloat16() = default;
   constexpr explicit BFloat16(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if (!std::is_constant_evaluated()) {
+      asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+      return;
+    }
+#endif
     const uint32_t u = std::bit_cast<uint32_t>(x);
     bits = x != x ? 0x7FC0 : static_cast<uint16_t>((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
   }
@@ -24,6 +31,12 @@ struct Half {
 
   Half() = default;
   constexpr explicit Half(float x) {
+#ifdef __CUDA_ARCH__
+    if (!std::is_constant_evaluated()) {
+      asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+      return;
+    }
+#endif
     const uint32_t u = std::bit_cast<uint32_t>(x);
     const uint16_t sign = static_cast<uint16_t>(u >> 16) & 0x8000;
     const float magnitude = std::bit_cast<float>(u & 0x7FFFFFFF);
@@ -39,6 +52,13 @@ struct Half {
     }
   }
   constexpr operator float() const {
+#ifdef __CUDA_ARCH__
+    if (!std::is_constant_evaluated()) {
+      float x;
+      asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+      return x;
+    }
+#endif
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
     const uint32_t rest = bits & 0x7FFF;
     if (rest >= 0x7C00) return std::bit_cast<float>(sign | 0x7F800000 | (rest & 0x3FF) << 13);

@@ -15,54 +15,68 @@ template <typename Tile, int Vector, bool Pooled>
 class PatchLoader {
  public:
   __device__ PatchLoader(const ConvGemm<float>& p, const GemmPhase& phase, int64_t first_row) : p_(p) {
-    const int64_t row = first_row + pixel();
-    const Pixel at = row_pixel<Pooled>(phase, row);
-    const bool there = row < phase_rows(p, phase);
-    top_ = there ? at.h * p.stride_h + phase.top : kNoPixel;
-    left_ = at.w * p.stride_w + phase.left;
     const int64_t channel = int64_t{blockIdx.y} * p.channels;
-    input_ = p.input.data + at.n * p.input.n + channel * p.input.c + top_ * p.input.h + left_ * p.input.w;
+#pragma unroll
+    for (int i = 0; i < kPixels; ++i) {
+      const int64_t row = first_row + pixel(i);
+      const Pixel at = row_pixel<Pooled>(phase, row);
+      top_[i] = row < phase_rows(p, phase) ? at.h * p.stride_h + phase.top : kNoPixel;
+      left_[i] = at.w * p.stride_w + phase.left;
+      input_[i] = p.input.data + at.n * p.input.n + channel * p.input.c + top_[i] * p.input.h + left_[i] * p.input.w;
+    }
     table_ = p.table + phase.table;
   }
 
   // The first half of a step: `a` is free, and filled when finish_load and cp_async_wait are done.
   __device__ void load(int k, float (&a)[Tile::kDepth][Tile::kPitch]) {
+    if constexpr (Vector == 1) {
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const GemmTap tap = table_[(k + depth(i)) / Vector];
-      const bool inside = static_cast<unsigned>(top_ + tap.h) < static_cast<unsigned>(p_.ih) &&
-                          static_cast<unsigned>(left_ + tap.w) < static_cast<unsigned>(p_.iw);
-      if constexpr (Vector == 1)
-        cp_async<4>(&a[depth(i)][pixel()], input_ + tap.offset, inside);
-      else
-        values_ = inside ? *reinterpret_cast<const float4*>(input_ + tap.offset) : float4{0.0f, 0.0f, 0.0f, 0.0f};
+      for (int i = 0; i < kValues; ++i) {
+        const GemmTap tap = table_[k + depth(i)];
+        cp_async<4>(&a[depth(i)][pixel(0)], input_[0] + tap.offset, inside(0, tap));
+      }
+    } else {
+      const GemmTap tap = table_[(k + depth(0)) / Vector];
+#pragma unroll
+      for (int i = 0; i < kPixels; ++i)
+        values_[i] = inside(i, tap) ? *reinterpret_cast<const float4*>(input_[i] + tap.offset) : float4{};
     }
   }
 
   __device__ void finish_load(float (&a)[Tile::kDepth][Tile::kPitch]) const {
     if constexpr (Vector == 4) {
-      a[depth(0)][pixel()] = values_.x, a[depth(0) + 1][pixel()] = values_.y;
-      a[depth(0) + 2][pixel()] = values_.z, a[depth(0) + 3][pixel()] = values_.w;
+#pragma unroll
+      for (int i = 0; i < kPixels; ++i) {
+        a[depth(0)][pixel(i)] = values_[i].x, a[depth(0) + 1][pixel(i)] = values_[i].y;
+        a[depth(0) + 2][pixel(i)] = values_[i].z, a[depth(0) + 3][pixel(i)] = values_[i].w;
+      }
     }
   }
 
  private:
   static constexpr int kValues = Tile::kDepth * Tile::kRows / Tile::kThreads;
-  static constexpr int kLoads = kValues / Vector;
+  static constexpr int kPixels = Vector == 4 ? kValues / 4 : 1;
   static constexpr int kAcross = Tile::kDepth / Vector;  // threads side by side along the depth
-  static_assert(kValues == 4 && (Vector == 1 || Vector == 4));
+  static_assert(Vector == 1 || Vector == 4);
 
-  static __device__ int pixel() { return Vector == 4 ? threadIdx.x / kAcross : threadIdx.x % Tile::kRows; }
+  __device__ bool inside(int i, const GemmTap& tap) const {
+    return static_cast<unsigned>(top_[i] + tap.h) < static_cast<unsigned>(p_.ih) &&
+           static_cast<unsigned>(left_[i] + tap.w) < static_cast<unsigned>(p_.iw);
+  }
+
+  static __device__ int pixel(int i) {
+    return Vector == 4 ? threadIdx.x / kAcross + i * (Tile::kThreads / kAcross) : threadIdx.x % Tile::kRows;
+  }
   static __device__ int depth(int i) {
     if (Vector == 4) return threadIdx.x % kAcross * Vector;
     return threadIdx.x / Tile::kRows + i * (Tile::kThreads / Tile::kRows);
   }
 
   const ConvGemm<float>& p_;
-  const float* input_;
+  const float* input_[kPixels];
   const GemmTap* table_;
-  int top_, left_;
-  float4 values_;
+  int top_[kPixels], left_[kPixels];
+  float4 values_[kPixels];
 };
 
 // Packed weights lie as the tile does.
@@ -74,12 +88,14 @@ class WeightLoader {
       : p_(p), weight_(weight + int64_t{row()} * p.columns + column()) {}
 
   __device__ void load(int k, float (&b)[Tile::kDepth][Tile::kColumnPitch]) {
-    cp_async<16>(&b[row()][column()], weight_ + int64_t{k} * p_.columns, true);
+#pragma unroll
+    for (int i = 0; i < Tile::kDepth; i += kRows)
+      cp_async<16>(&b[row() + i][column()], weight_ + int64_t{k + i} * p_.columns, true);
   }
 
  private:
   static constexpr int kAcross = Tile::kColumns / 4;
-  static_assert(kAcross * Tile::kDepth == Tile::kThreads);
+  static constexpr int kRows = Tile::kThreads / kAcross;
   static __device__ int row() { return threadIdx.x / kAcross; }
   static __device__ int column() { return threadIdx.x % kAcross * 4; }
 
@@ -208,12 +224,14 @@ int launch_tile(const ConvGemm<float>& p, void* stream) {
 
 }  // namespace
 
-int launch_conv2d_ffma(const ConvGemm<float>& p, bool large_tile, void* stream) {
-  using Large = FfmaTile<128, 128>;
-  using Small = FfmaTile<64, 64>;
+int launch_conv2d_ffma(const ConvGemm<float>& p, GemmTile tile, void* stream) {
+  using Large = FfmaTile<128, 128, 8>;
+  using Medium = FfmaTile<128, 64, 8>;
+  using Small = FfmaTile<64, 64, 4>;
   const bool vectors = p.vector == 4;
   if (p.pooled) return vectors ? launch_tile<Small, 4, true>(p, stream) : launch_tile<Small, 1, true>(p, stream);
-  if (large_tile) return vectors ? launch_tile<Large, 4>(p, stream) : launch_tile<Large, 1>(p, stream);
+  if (tile == GemmTile::k128x128) return vectors ? launch_tile<Large, 4>(p, stream) : launch_tile<Large, 1>(p, stream);
+  if (tile == GemmTile::k128x64) return vectors ? launch_tile<Medium, 4>(p, stream) : launch_tile<Medium, 1>(p, stream);
   return vectors ? launch_tile<Small, 4>(p, stream) : launch_tile<Small, 1>(p, stream);
 }
 

@@ -6,16 +6,16 @@
 
 namespace convkit::cuda {
 
-// A block computes Rows x Columns sums; a thread 8 x kThreadColumns of them, in 4 x 4 blocks 32 rows and 16 columns
+// A block computes Rows x Columns sums; a thread 8 x ThreadColumns of them, in 4 x 4 blocks 32 rows and 16 columns
 // apart, so that the lanes of a warp read neighbouring 16 bytes of shared memory.
-template <int Rows, int Columns>
+template <int Rows, int Columns, int ThreadColumns>
 struct FfmaTile {
   static constexpr int kRows = Rows, kColumns = Columns;
-  static constexpr int kDepth = 8;
-  static constexpr int kThreadRows = 8, kThreadColumns = Columns == 128 ? 8 : 4;
+  static constexpr int kDepth = 16;
+  static constexpr int kThreadRows = 8, kThreadColumns = ThreadColumns;
   static constexpr int kThreads = Rows * Columns / (kThreadRows * kThreadColumns);
-  static constexpr int kBlocks = Columns == 128 ? 2 : 4;  // that should share a multiprocessor
-  static constexpr int kPitch = Rows + 4;                 // transposed stores meet no bank twice
+  static constexpr int kBlocks = Rows == Columns ? 512 / kThreads : 3;  // that should share a multiprocessor
+  static constexpr int kPitch = Rows + 4;                               // transposed stores meet no bank twice
   static constexpr int kColumnPitch = Columns + 4;
   static_assert(Rows % 64 == 0 && Columns % (4 * kThreadColumns) == 0 && Rows <= kThreads);
 

@@ -134,11 +134,12 @@ int launch_tile(const ConvGemm<float>& p, void* stream) {
 
 }  // namespace
 
-int launch_conv2d_ffma_backward_weight(const ConvGemm<float>& p, bool large_tile, void* stream) {
-  if (large_tile)
-    return p.vector == 4 ? launch_tile<FfmaTile<128, 128>, 4>(p, stream)
-                         : launch_tile<FfmaTile<128, 128>, 1>(p, stream);
-  return p.vector == 4 ? launch_tile<FfmaTile<64, 64>, 4>(p, stream) : launch_tile<FfmaTile<64, 64>, 1>(p, stream);
+int launch_conv2d_ffma_backward_weight(const ConvGemm<float>& p, GemmTile tile, void* stream) {
+  using Large = FfmaTile<128, 128, 8>;
+  using Small = FfmaTile<64, 64, 4>;
+  const bool vectors = p.vector == 4;
+  if (tile == GemmTile::k128x128) return vectors ? launch_tile<Large, 4>(p, stream) : launch_tile<Large, 1>(p, stream);
+  return vectors ? launch_tile<Small, 4>(p, stream) : launch_tile<Small, 1>(p, stream);
 }
 
 }  // namespace convkit::cuda

@@ -62,6 +62,11 @@ struct ConvGemm {
   GemmPhase phases[kMaxPhases];
 };
 
+// Rows x columns of the tile of a block.
+enum class GemmTile { k64x64, k128x64, k128x128 };
+constexpr int tile_rows(GemmTile tile) { return tile == GemmTile::k64x64 ? 64 : 128; }
+constexpr int tile_columns(GemmTile tile) { return tile == GemmTile::k128x128 ? 128 : 64; }
+
 // Rows of a phase: pixels, or four for every window of a fused pooling.
 template <typename T, typename Out>
 constexpr int64_t phase_rows(const ConvGemm<T, Out>& p, const GemmPhase& phase) {

@@ -22,16 +22,15 @@ struct SplitSum {
 template <typename T>
 int launch_conv2d_sum_splits(const SplitSum<T>& problem, void* stream);
 
-// float32 multiply-adds outside of the tensor cores; rows x columns of a block's tile are 128 x 128, or 64 x 64.
-int launch_conv2d_ffma(const ConvGemm<float>& problem, bool large_tile, void* stream);
-int launch_conv2d_ffma_backward_weight(const ConvGemm<float>& problem, bool large_tile, void* stream);
+// float32 multiply-adds outside of the tensor cores.
+int launch_conv2d_ffma(const ConvGemm<float>& problem, GemmTile tile, void* stream);
+int launch_conv2d_ffma_backward_weight(const ConvGemm<float>& problem, GemmTile tile, void* stream);
 
-// On tensor cores, sm_80+ (float16 on sm_75 too). Weights of 16-bit types are packed [columns][depth]. float32 is
-// rounded to TF32, or multiplied in three terms.
+// On tensor cores, sm_80+ (float16 on sm_75 too). Weights are packed [columns][depth]. float32 is rounded to TF32, or
+// multiplied in three terms.
 template <typename T>
-int launch_conv2d_mma(const ConvGemm<T>& problem, bool three_terms, bool large_tile, void* stream);
+int launch_conv2d_mma(const ConvGemm<T>& problem, bool three_terms, GemmTile tile, void* stream);
 template <typename T>
-int launch_conv2d_mma_backward_weight(const ConvGemm<T, float>& problem, bool three_terms, bool large_tile,
-                                      void* stream);
+int launch_conv2d_mma_backward_weight(const ConvGemm<T, float>& problem, bool three_terms, GemmTile tile, void* stream);
 
 }  // namespace convkit::cuda

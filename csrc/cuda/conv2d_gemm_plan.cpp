@@ -1,5 +1,7 @@
 #include "cuda/conv2d_gemm_plan.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 #include "common/conv2d_phase.h"
 #include "common/half.h"
@@ -72,6 +74,18 @@ int64_t largest_depth(const ConvGemm<T, Out>& p) {
   int64_t depth = 0;
   for (int i = 0; i < p.phase_count; ++i) depth = max(depth, int64_t{p.channels} * p.phases[i].kh * p.phases[i].kw);
   return depth;
+}
+
+// Time that a multiprocessor takes for some tiles, relative to that of a multiply-add in a large tile: smaller ones
+// read more of shared memory for each, and a few blocks alone take nearly as long as all that it can hold. Fitted to
+// convolutions of ResNet-50 and VGG16 on an H100.
+double tile_cost(GemmTile tile, bool tensor_cores, int64_t tiles) {
+  const bool large = tile == GemmTile::k128x128, small = tile == GemmTile::k64x64;
+  const double efficiency = large ? 1.0 : tensor_cores ? (small ? 0.53 : 0.70) : small ? 0.91 : 0.95;
+  const int64_t together = large ? 2 : tensor_cores || !small ? 3 : 4, rest = tiles % together;
+  const double lone = (large && !tensor_cores ? 1.0 : 0.8) * static_cast<double>(together);
+  const double last = rest ? std::max(static_cast<double>(rest), lone) : 0.0;
+  return (static_cast<double>(tiles - rest) + last) * tile_rows(tile) * tile_columns(tile) / efficiency;
 }
 
 bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
@@ -152,31 +166,39 @@ ConvGemm<T, float> backward_weight_gemm(const Conv2dShape& s, const View4d<const
 }
 
 template <typename T, typename Out>
-GemmCut cut_gemm(const ConvGemm<T, Out>& p, int64_t output_elements, int multiprocessors) {
-  const auto tiles = [&](int64_t extent) {
+GemmCut cut_gemm(const ConvGemm<T, Out>& p, bool tensor_cores, int64_t output_elements, int multiprocessors) {
+  const auto tiles = [&](GemmTile tile) {
     int64_t count = 0;
-    for (int i = 0; i < p.phase_count; ++i) count += ceil_div(int64_t{p.n} * p.phases[i].oh * p.phases[i].ow, extent);
-    return count * ceil_div(p.filters, extent) * p.groups;
+    for (int i = 0; i < p.phase_count; ++i)
+      count += ceil_div(int64_t{p.n} * p.phases[i].oh * p.phases[i].ow, tile_rows(tile));
+    return count * ceil_div(p.filters, tile_columns(tile)) * p.groups;
   };
-  if (p.filters > 64 && tiles(128) >= multiprocessors) return {true, 1};
-  const int64_t splits = ceil_div(largest_depth(p), p.chunk);
-  const bool split = splits > 1 && tiles(64) < 2 * multiprocessors && splits * p.phase_count <= kLargestGrid &&
+  const int64_t splits = ceil_div(largest_depth(p), p.chunk), small = tiles(GemmTile::k64x64);
+  const bool split = splits > 1 && small < 2 * multiprocessors && splits * p.phase_count <= kLargestGrid &&
                      splits * output_elements <= kSumsLimit / static_cast<int64_t>(sizeof(float));
-  return {false, static_cast<int32_t>(split ? splits : 1)};
+  if (split) return {GemmTile::k64x64, static_cast<int32_t>(splits)};
+  GemmCut best{GemmTile::k64x64, 1};
+  double least = tile_cost(best.tile, tensor_cores, ceil_div(small, multiprocessors));
+  for (const GemmTile tile : {GemmTile::k128x64, GemmTile::k128x128}) {
+    if (tile_columns(tile) > round_up(p.filters, 64)) continue;
+    const double cost = tile_cost(tile, tensor_cores, ceil_div(tiles(tile), multiprocessors));
+    if (cost < least) least = cost, best.tile = tile;
+  }
+  return best;
 }
 
 template <typename T>
 GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& p, int64_t output_elements) {
   const GemmPhase& phase = p.phases[0];
   const int64_t pixels = int64_t{p.n} * phase.oh * phase.ow, products = int64_t{p.channels} * phase.kh * phase.kw;
-  const bool large = p.filters > 64 && products > 64;
-  const int64_t extent = large ? 128 : 64;
+  const GemmTile tile = p.filters > 64 && products > 64 ? GemmTile::k128x128 : GemmTile::k64x64;
+  const int64_t extent = tile_rows(tile);
   const int64_t tiles = ceil_div(p.filters, extent) * ceil_div(products, extent) * p.groups;
   const int64_t fitting = kSumsLimit / (output_elements * static_cast<int64_t>(sizeof(float)));
   const int64_t wanted = min(ceil_div(kBackwardWeightBlocks, tiles), min(fitting, kLargestGrid));
   // A split counts its pixels in 32 bits.
   const int64_t splits = max(min(wanted, ceil_div(pixels, p.chunk)), ceil_div(pixels, kLargest));
-  return {large, static_cast<int32_t>(max(splits, 1))};
+  return {tile, static_cast<int32_t>(max(splits, 1))};
 }
 
 template <typename T, typename Out>
@@ -225,7 +247,7 @@ int64_t packed_elements(const ConvGemm<T, Out>& p) {
                                            const View4d<T>&, int64_t);                                                 \
   template ConvGemm<T, float> backward_weight_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&, \
                                                    const View4d<float>&);                                              \
-  template GemmCut cut_gemm(const ConvGemm<T>&, int64_t, int);                                                         \
+  template GemmCut cut_gemm(const ConvGemm<T>&, bool, int64_t, int);                                                   \
   template GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>&, int64_t);                                       \
   template StoreOrder store_order(const ConvGemm<T>&);                                                                 \
   template StoreOrder backward_weight_store_order(const ConvGemm<T, float>&);                                          \

@@ -28,11 +28,11 @@ ConvGemm<T, float> backward_weight_gemm(const Conv2dShape& shape, const View4d<c
 
 // How the work is cut. The results are the same bits for every tile and every split of forward and backward_input.
 struct GemmCut {
-  bool large_tile;
+  GemmTile tile;
   int32_t splits;
 };
 template <typename T, typename Out>
-GemmCut cut_gemm(const ConvGemm<T, Out>& problem, int64_t output_elements, int multiprocessors);
+GemmCut cut_gemm(const ConvGemm<T, Out>& problem, bool tensor_cores, int64_t output_elements, int multiprocessors);
 template <typename T>
 GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& problem, int64_t output_elements);
 

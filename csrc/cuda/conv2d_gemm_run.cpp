@@ -49,17 +49,17 @@ int32_t chunk_of(GemmUnit unit) {
 }
 
 template <typename T>
-int launch_gemm(const GemmCall& call, const ConvGemm<T>& p, bool large_tile) {
+int launch_gemm(const GemmCall& call, const ConvGemm<T>& p, GemmTile tile) {
   if constexpr (std::is_same_v<T, float>)
-    if (call.unit == GemmUnit::kFfma) return launch_conv2d_ffma(p, large_tile, call.stream);
-  return launch_conv2d_mma(p, call.unit == GemmUnit::k3xTf32, large_tile, call.stream);
+    if (call.unit == GemmUnit::kFfma) return launch_conv2d_ffma(p, tile, call.stream);
+  return launch_conv2d_mma(p, call.unit == GemmUnit::k3xTf32, tile, call.stream);
 }
 
 template <typename T>
-int launch_backward_weight(const GemmCall& call, const ConvGemm<T, float>& p, bool large_tile) {
+int launch_backward_weight(const GemmCall& call, const ConvGemm<T, float>& p, GemmTile tile) {
   if constexpr (std::is_same_v<T, float>)
-    if (call.unit == GemmUnit::kFfma) return launch_conv2d_ffma_backward_weight(p, large_tile, call.stream);
-  return launch_conv2d_mma_backward_weight(p, call.unit == GemmUnit::k3xTf32, large_tile, call.stream);
+    if (call.unit == GemmUnit::kFfma) return launch_conv2d_ffma_backward_weight(p, tile, call.stream);
+  return launch_conv2d_mma_backward_weight(p, call.unit == GemmUnit::k3xTf32, tile, call.stream);
 }
 
 // Calls f(T{}) with the type that the unit multiplies.
@@ -80,7 +80,7 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   p.pooled = epilogue.pooled, p.output_is_channels_last = epilogue.output_is_channels_last;
   p.taps = epilogue.taps ? data<uint8_t>(*epilogue.taps) : nullptr;
   p.chunk = chunk_of(call.unit);
-  GemmCut cut = cut_gemm(p, output.numel(), multiprocessors());
+  GemmCut cut = cut_gemm(p, call.unit != GemmUnit::kFfma, output.numel(), multiprocessors());
   constexpr bool k16Bit = sizeof(T) == 2;  // whose sums are rounded once: they have no place for parts
   if (!whole || k16Bit || p.pooled) cut.splits = 1;
   Scratch scratch;
@@ -88,8 +88,9 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   const int64_t packed = scratch.place(packed_elements(p) * sizeof(T));
   const int64_t sums = cut.splits > 1 ? scratch.place(cut.splits * output.numel() * sizeof(float)) : 0;
   scratch.allocate(output);
+  const bool depth_inner = call.unit != GemmUnit::kFfma;
   check_launch(call.op,
-               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), k16Bit, call.stream));
+               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), depth_inner, call.stream));
   p.table = scratch.at<GemmTap>(table), p.packed = scratch.at<T>(packed);
   p.splits = cut.splits;
   if (cut.splits > 1)
@@ -97,7 +98,7 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   else
     p.bias = bias, p.relu = epilogue.relu;
   p.store = store_order(p);
-  check_launch(call.op, launch_gemm(call, p, cut.large_tile));
+  check_launch(call.op, launch_gemm(call, p, cut.tile));
   if (cut.splits == 1) return;
   const SplitSum<T> sum{scratch.at<float>(sums), data<T>(output),  bias,          epilogue.relu, cut.splits,
                         output.numel(),          output.stride(1), output.size(1)};
@@ -123,7 +124,7 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
   p.splits = cut.splits, p.split_stride = grad_weight.numel();
   p.output.data = direct ? reinterpret_cast<float*>(data<T>(grad_weight)) : scratch.at<float>(sums);
   p.store = backward_weight_store_order(p);
-  check_launch(call.op, launch_backward_weight(call, p, cut.large_tile));
+  check_launch(call.op, launch_backward_weight(call, p, cut.tile));
   if (direct) return;
   const SplitSum<T> sum{
       scratch.at<float>(sums), data<T>(grad_weight), nullptr, false, cut.splits, grad_weight.numel(), 1, 1};

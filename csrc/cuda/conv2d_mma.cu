@@ -30,31 +30,32 @@ class PatchLoader {
     }
     table_ = p.table + phase.table;
     const int padded = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
-    if (kWeightDepthInner) weight_pitch_ = padded;
-    const int inner = static_cast<int>(threadIdx.x) % kWide * kLanes, outer = static_cast<int>(threadIdx.x) / kWide;
-    weight_ = p.packed + phase.packed + int64_t{blockIdx.y} * padded * p.columns +
-              (kWeightDepthInner ? int64_t{first_column + outer} * padded + inner
-                                 : int64_t{outer} * p.columns + first_column + inner);
+    padded_ = padded;
+    if constexpr (Vector > 1) look_ahead();
+    weight_ = p.packed + phase.packed + (int64_t{blockIdx.y} * p.columns + first_column + across()) * padded + along();
   }
 
   __device__ void load(Stage& stage) {
     load_weight(stage);
+    if constexpr (Vector > 1) {
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const GemmTap tap = table_[(k_ + depth(i)) / Vector];
-      if constexpr (Vector > 1) {
+      for (int i = 0; i < kPixels; ++i)
+        cp_async<16>(stage.a.at(line(i), along()), input_[i] + tap_.offset, inside(i, tap_));
+    } else {
 #pragma unroll
-        for (int j = 0; j < kPixels; ++j)
-          cp_async<16>(stage.a.at(line(j), depth(i)), input_[j] + tap.offset, inside(j, tap));
-      } else if constexpr (sizeof(T) == 4) {
-        cp_async<4>(stage.a.at(line(0), depth(i)), input_[0] + tap.offset, inside(0, tap));
-      } else {
-        const unsigned low = inside(0, tap) ? input_[0][tap.offset].bits : 0;
-        const unsigned high = inside(1, tap) ? input_[1][tap.offset].bits : 0;
-        pairs_[i] = low | high << 16;
+      for (int i = 0; i < kLoads; ++i) {
+        const GemmTap tap = table_[k_ + depth(i)];
+        if constexpr (sizeof(T) == 4) {
+          cp_async<4>(stage.a.at(line(0), depth(i)), input_[0] + tap.offset, inside(0, tap));
+        } else {
+          const unsigned low = inside(0, tap) ? input_[0][tap.offset].bits : 0;
+          const unsigned high = inside(1, tap) ? input_[1][tap.offset].bits : 0;
+          pairs_[i] = low | high << 16;
+        }
       }
     }
     k_ += Tile::kDepth;
+    if constexpr (Vector > 1) look_ahead();
   }
 
   __device__ void finish_load(Stage& stage) const {
@@ -65,23 +66,27 @@ class PatchLoader {
   }
 
  private:
-  static constexpr bool kWeightDepthInner = decltype(Stage::b)::kDepthInner;
-  static constexpr int kLanes = 16 / static_cast<int>(sizeof(T));  // of a vector of weights
-  static constexpr int kAcross = Tile::kDepth / kLanes;            // vectors side by side along the depth
-  static constexpr int kWide = kWeightDepthInner ? kAcross : Tile::kColumns / kLanes;  // threads, of the weights
-  static constexpr int kPixels = Vector > 1 ? Tile::kRows* kAcross / Tile::kThreads : 4 / static_cast<int>(sizeof(T));
+  static constexpr int kLanes = 16 / static_cast<int>(sizeof(T));  // of a vector
+  static constexpr int kAlong = Tile::kDepth / kLanes;             // threads side by side along the depth
+  static constexpr int kAcross = Tile::kThreads / kAlong;
+  static constexpr int kPixels = Vector > 1 ? Tile::kRows / kAcross : 4 / static_cast<int>(sizeof(T));
   static constexpr int kLines = Tile::kRows / kPixels;  // threads side by side along the rows, without vectors
   static constexpr int kLoads = Vector > 1 ? 1 : Tile::kDepth* kLines / Tile::kThreads;
   static_assert(Vector == 1 || Vector == kLanes);
 
+  // The thread's place among vectors of the depth.
+  static __device__ int along() { return static_cast<int>(threadIdx.x) % kAlong * kLanes; }
+  static __device__ int across() { return static_cast<int>(threadIdx.x) / kAlong; }
+
   static __device__ int line(int i) {
-    if (Vector > 1) return static_cast<int>(threadIdx.x) / kAcross + i * (Tile::kThreads / kAcross);
-    return static_cast<int>(threadIdx.x) % kLines * kPixels + i;
+    return Vector > 1 ? across() + i * kAcross : static_cast<int>(threadIdx.x) % kLines * kPixels + i;
   }
-  static __device__ int depth(int i) {
-    if (Vector > 1) return static_cast<int>(threadIdx.x) % kAcross * Vector;
+  static __device__ int depth(int i) {  // of single elements
     return static_cast<int>(threadIdx.x) / kLines + i * (Tile::kThreads / kLines);
   }
+
+  // The tap of the step at hand, early: the addresses wait for it.
+  __device__ void look_ahead() { tap_ = table_[(min(k_, padded_ - Tile::kDepth) + along()) / Vector]; }
 
   __device__ bool inside(int i, const GemmTap& tap) const {
     return static_cast<unsigned>(top_[i] + tap.h) < static_cast<unsigned>(p_.ih) &&
@@ -89,15 +94,9 @@ class PatchLoader {
   }
 
   __device__ void load_weight(Stage& stage) const {
-    constexpr int kHeight = kWeightDepthInner ? Tile::kColumns : Tile::kDepth;
-    const int inner = static_cast<int>(threadIdx.x) % kWide * kLanes, outer = static_cast<int>(threadIdx.x) / kWide;
 #pragma unroll
-    for (int i = 0; i < kHeight; i += Tile::kThreads / kWide) {
-      if constexpr (kWeightDepthInner)
-        cp_async<16>(stage.b.at(outer + i, inner), weight_ + int64_t{i} * weight_pitch_ + k_, true);
-      else
-        cp_async<16>(stage.b.at(inner, outer + i), weight_ + int64_t{k_ + i} * p_.columns, true);
-    }
+    for (int i = 0; i < Tile::kColumns; i += kAcross)
+      cp_async<16>(stage.b.at(across() + i, along()), weight_ + int64_t{i} * padded_ + k_, true);
   }
 
   const ConvGemm<T>& p_;
@@ -105,7 +104,8 @@ class PatchLoader {
   const T* weight_;
   const GemmTap* table_;
   int top_[kPixels], left_[kPixels];
-  int weight_pitch_, k_;
+  int padded_, k_;
+  GemmTap tap_;
   unsigned pairs_[kLoads];
 };
 
@@ -166,6 +166,26 @@ __device__ void store_pooled(const ConvGemm<T>& p, const typename Tile::Shared& 
   }
 }
 
+// The sum of the products begin to end of a row (pixel) and a column (filter), one after another.
+template <bool Pooled>
+__device__ float exact_sum(const ConvGemm<float>& p, const GemmPhase& phase, int64_t row, int column, int begin,
+                           int end) {
+  const Pixel at = row_pixel<Pooled>(phase, row);
+  const int top = at.h * p.stride_h + phase.top, left = at.w * p.stride_w + phase.left;
+  const int depth = p.channels * phase.kh * phase.kw;
+  const float* input = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c +
+                       top * p.input.h + left * p.input.w;
+  const float* weight = p.packed + phase.packed + (int64_t{blockIdx.y} * p.columns + column) * padded_depth(depth);
+  float sum = 0.0f;
+  for (int k = begin; k < end && k < depth && sum == sum; ++k) {
+    const GemmTap tap = p.table[phase.table + k / p.vector];
+    const bool inside = static_cast<unsigned>(top + tap.h) < static_cast<unsigned>(p.ih) &&
+                        static_cast<unsigned>(left + tap.w) < static_cast<unsigned>(p.iw);
+    sum = fmaf(inside ? input[tap.offset + k % p.vector * p.input.c] : 0.0f, weight[k], sum);
+  }
+  return sum;
+}
+
 // Pooled, the registers of one block less: single elements and the total of three terms take them.
 template <typename Tile, int Vector, bool Pooled>
 constexpr int kBlocks =
@@ -188,20 +208,30 @@ __global__ void __launch_bounds__(Tile::kThreads, (kBlocks<Tile, Vector, Pooled>
   const int depth = p.splits > 1 ? static_cast<int>(clamp(padded - begin, 0, p.chunk)) : padded;
   PatchLoader<Tile, Vector, Pooled> loader(p, phase, first_row, first_column, begin);
   const int chunk = sizeof(T) == 4 ? p.chunk : padded;
+  const auto mend_chunk = [&](typename Tile::Sums& sums, const Chunk& done) {
+    if constexpr (Tile::kThreeTerms)
+      mend<Tile>(sums, [&](int row, int column) {
+        if (first_row + row >= phase_rows(p, phase)) return 0.0f;
+        return exact_sum<Pooled>(p, phase, first_row + row, first_column + column, begin + done.begin,
+                                 begin + done.end);
+      });
+  };
   if constexpr (Pooled && sizeof(T) == 2) {
-    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, bool, bool last) {
-      if (last) store_pooled<Tile>(p, shared, here(first_column), sums);
+    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, const Chunk& done) {
+      if (done.last) store_pooled<Tile>(p, shared, here(first_column), sums);
     });
   } else if constexpr (Pooled) {
     typename Tile::Sums total = {};  // which has no other place
-    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, bool, bool last) {
+    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, const Chunk& done) {
+      mend_chunk(sums, done);
       promote(sums, total);
-      if (last) store_pooled<Tile>(p, shared, here(first_column), total);
+      if (done.last) store_pooled<Tile>(p, shared, here(first_column), total);
     });
   } else {
     const bool pairs = p.store == StoreOrder::kFilters;
-    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, bool add, bool last) {
-      const Finish finish{add, last, p.relu};
+    mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, const Chunk& done) {
+      mend_chunk(sums, done);
+      const Finish finish{done.begin > 0, done.last, p.relu};
       if (pairs)
         store_sums<Tile, true>(p, shared, here(first_column), finish, sums);
       else
@@ -224,37 +254,41 @@ int launch_kernel(const ConvGemm<T>& p, void* stream) {
 }
 
 // Vectors are stored with the products side by side, single elements with the rows: as they come.
-template <typename T, int Extent, MmaTerms Terms, bool Pooled>
+template <typename T, int Rows, int Columns, MmaTerms Terms, bool Pooled>
 int launch_tile(const ConvGemm<T>& p, void* stream) {
-  constexpr bool kColumnsInner = sizeof(T) == 4;
   constexpr int kLanes = 16 / static_cast<int>(sizeof(T));
-  using Products = MmaTile<T, Extent, Extent, false, kColumnsInner, Terms>;
-  using Rows = MmaTile<T, Extent, Extent, true, kColumnsInner, Terms>;
-  return p.vector > 1 ? launch_kernel<Products, kLanes, Pooled>(p, stream) : launch_kernel<Rows, 1, Pooled>(p, stream);
+  using Vectors = MmaTile<T, Rows, Columns, false, false, Terms>;
+  using Elements = MmaTile<T, Rows, Columns, true, false, Terms>;
+  return p.vector > 1 ? launch_kernel<Vectors, kLanes, Pooled>(p, stream)
+                      : launch_kernel<Elements, 1, Pooled>(p, stream);
 }
 
-// The large tile has no registers for totals beside its sums: pooled float32 takes the small one.
+// Larger tiles have no registers for totals beside their sums: pooled float32 takes the small one.
 template <typename T, MmaTerms Terms>
-int launch_terms(const ConvGemm<T>& p, bool large_tile, void* stream) {
+int launch_terms(const ConvGemm<T>& p, GemmTile tile, void* stream) {
   if (p.pooled) {
-    if constexpr (sizeof(T) == 2)
-      if (large_tile) return launch_tile<T, 128, Terms, true>(p, stream);
-    return launch_tile<T, 64, Terms, true>(p, stream);
+    if constexpr (sizeof(T) == 2) {
+      if (tile == GemmTile::k128x128) return launch_tile<T, 128, 128, Terms, true>(p, stream);
+      if (tile == GemmTile::k128x64) return launch_tile<T, 128, 64, Terms, true>(p, stream);
+    }
+    return launch_tile<T, 64, 64, Terms, true>(p, stream);
   }
-  return large_tile ? launch_tile<T, 128, Terms, false>(p, stream) : launch_tile<T, 64, Terms, false>(p, stream);
+  if (tile == GemmTile::k128x128) return launch_tile<T, 128, 128, Terms, false>(p, stream);
+  if (tile == GemmTile::k128x64) return launch_tile<T, 128, 64, Terms, false>(p, stream);
+  return launch_tile<T, 64, 64, Terms, false>(p, stream);
 }
 
 }  // namespace
 
 template <typename T>
-int launch_conv2d_mma(const ConvGemm<T>& p, bool three_terms, bool large_tile, void* stream) {
+int launch_conv2d_mma(const ConvGemm<T>& p, bool three_terms, GemmTile tile, void* stream) {
   if constexpr (sizeof(T) == 4)
-    if (three_terms) return launch_terms<T, MmaTerms::kThree>(p, large_tile, stream);
-  return launch_terms<T, MmaTerms::kOne>(p, large_tile, stream);
+    if (three_terms) return launch_terms<T, MmaTerms::kThree>(p, tile, stream);
+  return launch_terms<T, MmaTerms::kOne>(p, tile, stream);
 }
 
-template int launch_conv2d_mma(const ConvGemm<float>&, bool, bool, void*);
-template int launch_conv2d_mma(const ConvGemm<Half>&, bool, bool, void*);
-template int launch_conv2d_mma(const ConvGemm<BFloat16>&, bool, bool, void*);
+template int launch_conv2d_mma(const ConvGemm<float>&, bool, GemmTile, void*);
+template int launch_conv2d_mma(const ConvGemm<Half>&, bool, GemmTile, void*);
+template int launch_conv2d_mma(const ConvGemm<BFloat16>&, bool, GemmTile, void*);
 
 }  // namespace convkit::cuda

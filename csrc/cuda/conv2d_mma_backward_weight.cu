@@ -114,6 +114,26 @@ class PixelLoader {
   unsigned grads_[kLoads], inputs_[kLoads];
 };
 
+// The sum over some pixels of a row (filter) and a column (product), one after another.
+__device__ inline float exact_sum(const ConvGemm<float, float>& p, int row, int column, int64_t first_pixel,
+                                  int pixels) {
+  const GemmPhase& phase = p.phases[0];
+  if (row >= p.filters || column >= p.channels * phase.kh * phase.kw) return 0.0f;
+  const GemmTap tap = p.table[column / p.vector];
+  const float* grad = p.grad_output.data + (int64_t{blockIdx.y} * p.filters + row) * p.grad_output.c;
+  const float* input =
+      p.input.data + int64_t{blockIdx.y} * p.channels * p.input.c + tap.offset + column % p.vector * p.input.c;
+  float sum = 0.0f;
+  for (PixelWalk at(phase, first_pixel, 0, pixels); at.inside() && sum == sum; at.advance(phase, 1)) {
+    const int top = at.h * p.stride_h + phase.top, left = at.w * p.stride_w + phase.left;
+    const bool inside = static_cast<unsigned>(top + tap.h) < static_cast<unsigned>(p.ih) &&
+                        static_cast<unsigned>(left + tap.w) < static_cast<unsigned>(p.iw);
+    const float x = inside ? input[at.n * p.input.n + top * p.input.h + left * p.input.w] : 0.0f;
+    sum = fmaf(grad[at.n * p.grad_output.n + at.h * p.grad_output.h + at.w * p.grad_output.w], x, sum);
+  }
+  return sum;
+}
+
 template <typename Tile, bool Pairs, typename T>
 __device__ void store_sums(const ConvGemm<T, float>& p, const typename Tile::Shared& shared, int first_row, bool add,
                            const typename Tile::Sums& sums) {
@@ -156,11 +176,16 @@ __global__ void __launch_bounds__(Tile::kThreads, Vector > 1 ? Tile::kBlocks : 1
   write_column_offsets<Tile::kColumns>(p, blockIdx.z, first_column, shared.output);
   PixelLoader<Tile, Vector> loader(p, first_row, first_column, first_pixel, pixels);
   const bool pairs = p.store == StoreOrder::kFilters;
-  mma_main_loop<Tile>(shared, loader, pixels, p.chunk, [&](typename Tile::Sums& sums, bool add, bool) {
+  mma_main_loop<Tile>(shared, loader, pixels, p.chunk, [&](typename Tile::Sums& sums, const Chunk& done) {
+    if constexpr (Tile::kThreeTerms)
+      mend<Tile>(sums, [&](int row, int column) {
+        return exact_sum(p, first_row + row, first_column + column, first_pixel + done.begin,
+                         static_cast<int>(min(done.end, pixels)) - done.begin);
+      });
     if (pairs)
-      store_sums<Tile, true>(p, shared, here(first_row), add, sums);
+      store_sums<Tile, true>(p, shared, here(first_row), done.begin > 0, sums);
     else
-      store_sums<Tile, false>(p, shared, here(first_row), add, sums);
+      store_sums<Tile, false>(p, shared, here(first_row), done.begin > 0, sums);
     clear(sums);
   });
 }
@@ -177,24 +202,25 @@ int launch_kernel(const ConvGemm<T, float>& p, void* stream) {
 
 template <typename T, int Extent, MmaTerms Terms>
 int launch_tile(const ConvGemm<T, float>& p, void* stream) {
-  using Tile = MmaTile<T, Extent, Extent, true, true, Terms>;
+  using Vectors = MmaTile<T, Extent, Extent, true, true, Terms>;
+  using Elements = MmaTile<T, Extent, Extent, true, true, Terms, 32>;
   constexpr int kLanes = 16 / static_cast<int>(sizeof(T));
-  return p.vector > 1 ? launch_kernel<Tile, kLanes>(p, stream) : launch_kernel<Tile, 1>(p, stream);
+  return p.vector > 1 ? launch_kernel<Vectors, kLanes>(p, stream) : launch_kernel<Elements, 1>(p, stream);
 }
 
 }  // namespace
 
 template <typename T>
-int launch_conv2d_mma_backward_weight(const ConvGemm<T, float>& p, bool three_terms, bool large_tile, void* stream) {
+int launch_conv2d_mma_backward_weight(const ConvGemm<T, float>& p, bool three_terms, GemmTile tile, void* stream) {
+  const bool large = tile == GemmTile::k128x128;
   if constexpr (sizeof(T) == 4)
     if (three_terms)
-      return large_tile ? launch_tile<T, 128, MmaTerms::kThree>(p, stream)
-                        : launch_tile<T, 64, MmaTerms::kThree>(p, stream);
-  return large_tile ? launch_tile<T, 128, MmaTerms::kOne>(p, stream) : launch_tile<T, 64, MmaTerms::kOne>(p, stream);
+      return large ? launch_tile<T, 128, MmaTerms::kThree>(p, stream) : launch_tile<T, 64, MmaTerms::kThree>(p, stream);
+  return large ? launch_tile<T, 128, MmaTerms::kOne>(p, stream) : launch_tile<T, 64, MmaTerms::kOne>(p, stream);
 }
 
-template int launch_conv2d_mma_backward_weight(const ConvGemm<float, float>&, bool, bool, void*);
-template int launch_conv2d_mma_backward_weight(const ConvGemm<Half, float>&, bool, bool, void*);
-template int launch_conv2d_mma_backward_weight(const ConvGemm<BFloat16, float>&, bool, bool, void*);
+template int launch_conv2d_mma_backward_weight(const ConvGemm<float, float>&, bool, GemmTile, void*);
+template int launch_conv2d_mma_backward_weight(const ConvGemm<Half, float>&, bool, GemmTile, void*);
+template int launch_conv2d_mma_backward_weight(const ConvGemm<BFloat16, float>&, bool, GemmTile, void*);
 
 }  // namespace convkit::cuda

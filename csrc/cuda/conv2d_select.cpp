@@ -56,7 +56,15 @@ std::string avoid_tf32(const Conv2dProblem& problem) {
   return avoid_gemm(problem);
 }
 
-std::string avoid_3xtf32(const Conv2dProblem&) { return "no GPU has shown yet where it is faster than direct"; }
+// Below, loads and stores bind, not products.
+constexpr int64_t kLeastChannels3xTf32 = 8;
+
+std::string avoid_3xtf32(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  if (min(s.group_ic(), s.group_oc()) < kLeastChannels3xTf32)
+    return concat("fewer than ", kLeastChannels3xTf32, " channels leave too little to multiply");
+  return avoid_gemm(problem);
+}
 
 std::string refuse_unwritten(const Conv2dProblem&) { return "it has no CUDA kernel"; }
 
@@ -66,8 +74,8 @@ constexpr Conv2dCandidate kCandidates[] = {
     {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise, never},
     {Conv2dAlgorithm::kKn2row, "kn2row", refuse_unwritten, never},
     {Conv2dAlgorithm::kTf32, "tf32", refuse_tf32, avoid_tf32},
-    {Conv2dAlgorithm::kDirect, "direct", refuse_direct, avoid_gemm},
     {Conv2dAlgorithm::k3xTf32, "3xtf32", refuse_tf32, avoid_3xtf32},
+    {Conv2dAlgorithm::kDirect, "direct", refuse_direct, avoid_gemm},
     {Conv2dAlgorithm::kGeneric, "generic", never, never},
 };
 

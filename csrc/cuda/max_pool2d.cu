@@ -52,6 +52,46 @@ __global__ void forward_channels_last_kernel(MaxPool2d<T, Tap> pool, int64_t cou
   });
 }
 
+// The same of a square window of K, whose packs are all under way at once, in 32-bit arithmetic.
+template <typename T, int K>
+__global__ void __launch_bounds__(kThreads)
+    forward_channels_last_square_kernel(MaxPool2d<T, uint8_t> pool, int64_t count) {
+  constexpr int kLanes = Pack<T>::kLanes;
+  const Pool2dShape& s = pool.shape;
+  const int ih = static_cast<int>(s.ih), iw = static_cast<int>(s.iw), stride = static_cast<int>(s.stride_h);
+  for_each_index(count, [&](int64_t index) {
+    Index4d at = index_4d(index, s.c / kLanes, s.oh, s.ow, true);
+    at.c *= kLanes;
+    const int h0 = static_cast<int>(at.h) * stride - static_cast<int>(s.pad_h);
+    const int w0 = static_cast<int>(at.w) * stride - static_cast<int>(s.pad_w);
+    const T* x = pool.input.data + at.n * pool.input.n + at.c + h0 * pool.input.h + w0 * pool.input.w;
+    Pack<T> packs[K][K];
+#pragma unroll
+    for (int i = 0; i < K; ++i)
+#pragma unroll
+      for (int j = 0; j < K; ++j)
+        if (is_below(h0 + i, ih) && is_below(w0 + j, iw))
+          packs[i][j] = *reinterpret_cast<const Pack<T>*>(x + i * pool.input.h + j * pool.input.w);
+        else
+          packs[i][j] = lowest_pack<T>();
+    Pack<T> values;
+    TapPack<uint8_t, kLanes> taps;
+#pragma unroll
+    for (int l = 0; l < kLanes; ++l) {
+      Winner<T> winner;
+#pragma unroll
+      for (int i = 0; i < K; ++i)
+#pragma unroll
+        for (int j = 0; j < K; ++j) winner.offer(packs[i][j].lane[l], i * K + j);
+      if (pool.taps && !winner.found) winner.tap = static_cast<int>(tap_of_none<T>(s, at, true));
+      values.lane[l] = winner.value;
+      taps.lane[l] = winner.template stored_tap<uint8_t>(pool.has_relu);
+    }
+    reinterpret_cast<Pack<T>*>(pool.output.data)[index] = values;
+    if (pool.taps) reinterpret_cast<TapPack<uint8_t, kLanes>*>(pool.taps)[index] = taps;
+  });
+}
+
 // Contiguous planes that windows of 2x2 tile, rows in whole packs: a thread takes a pack of two rows.
 template <typename T>
 __global__ void forward_tiled_kernel(MaxPool2d<T, uint8_t> pool, int64_t count) {
@@ -112,6 +152,74 @@ __global__ void forward_planes_kernel(MaxPool2d<T, uint8_t> pool, int64_t count)
   });
 }
 
+// The same of 3x3 windows two apart whose padding is at most one, with rows in whole packs: a thread takes four
+// outputs, of which eight columns are packs.
+template <typename T, int Pad>
+__global__ void __launch_bounds__(kThreads)
+    forward_strips_kernel(MaxPool2d<T, uint8_t> pool, int strips, int64_t count) {
+  constexpr int K = 3, kStrip = 4, kColumns = 2 * kStrip, kLanes = min(Pack<T>::kLanes, kColumns);
+  struct alignas(kLanes * sizeof(T)) Lanes {
+    T lane[kLanes];
+  };
+  const Pool2dShape& s = pool.shape;
+  const int ih = static_cast<int>(s.ih), iw = static_cast<int>(s.iw), ow = static_cast<int>(s.ow);
+  for_each_index(count, [&](int64_t index) {
+    int64_t strip = index, row = divide(strip, strips);  // of outputs, over all planes
+    const int64_t output = row * s.ow + strip * kStrip, plane = divide(row, s.oh);
+    const int h0 = 2 * static_cast<int>(row) - Pad, w0 = static_cast<int>(strip) * kColumns;
+    const T* x = pool.input.data + plane * s.ih * s.iw + w0;
+    T column[K][kColumns + 1];  // from w0 - Pad on
+#pragma unroll
+    for (int i = 0; i < K; ++i) {
+      const T* from = x + (h0 + i) * iw;
+      const bool inside = is_below(h0 + i, ih);
+#pragma unroll
+      for (int j = 0; j < kColumns; j += kLanes) {
+        Lanes lanes;
+#pragma unroll
+        for (T& lane : lanes.lane) lane = lowest<T>();
+        if (inside && w0 + j < iw) lanes = *reinterpret_cast<const Lanes*>(from + j);
+#pragma unroll
+        for (int l = 0; l < kLanes; ++l) column[i][Pad + j + l] = lanes.lane[l];
+      }
+      constexpr int kOdd = Pad ? -1 : kColumns;  // the one that is in no pack
+      column[i][Pad ? 0 : kColumns] = inside && is_below(w0 + kOdd, iw) ? from[kOdd] : lowest<T>();
+    }
+    Lanes4<T> values;
+    TapPack<uint8_t, kStrip> taps;
+#pragma unroll
+    for (int o = 0; o < kStrip; ++o) {
+      Winner<T> winner;
+#pragma unroll
+      for (int i = 0; i < K; ++i)
+#pragma unroll
+        for (int j = 0; j < K; ++j) winner.offer(column[i][2 * o + j], i * K + j);
+      if (!winner.found) winner.tap = (h0 < 0 ? K : 0) + (w0 + 2 * o < Pad ? 1 : 0);  // the first inside the image
+      values.lane[o] = winner.value;
+      taps.lane[o] = winner.template stored_tap<uint8_t>(pool.has_relu);
+    }
+    if (ow % kStrip == 0) {
+      *reinterpret_cast<Lanes4<T>*>(pool.output.data + output) = values;
+      if (pool.taps) *reinterpret_cast<TapPack<uint8_t, kStrip>*>(pool.taps + output) = taps;
+      return;
+    }
+    const int left = ow - static_cast<int>(strip) * kStrip;
+    for (int o = 0; o < kStrip && o < left; ++o) {
+      pool.output.data[output + o] = values.lane[o];
+      if (pool.taps) pool.taps[output + o] = taps.lane[o];
+    }
+  });
+}
+
+template <typename T>
+int launch_strips(const MaxPool2d<T, uint8_t>& pool, void* stream) {
+  const Pool2dShape& s = pool.shape;
+  const auto strips = static_cast<int>(ceil_div(s.ow, 4));
+  const int64_t count = s.n * s.c * s.oh * strips;
+  const auto kernel = s.pad_h ? forward_strips_kernel<T, 1> : forward_strips_kernel<T, 0>;
+  return launch(kernel, {blocks_for(count), kThreads}, stream, pool, strips, count);
+}
+
 int64_t outputs(const Pool2dShape& s) { return s.n * s.c * s.oh * s.ow; }
 
 }  // namespace
@@ -125,6 +233,12 @@ int launch_max_pool2d(const MaxPool2d<T, Tap>& pool, void* stream) {
     const bool whole = x.n % kLanes == 0 && x.h % kLanes == 0 && x.w % kLanes == 0 && s.c % kLanes == 0;
     if (pool.channels_last && x.c == 1 && whole && are_aligned(x.data, pool.output.data, pool.taps)) {
       const int64_t packs = outputs(s) / kLanes;
+      if constexpr (sizeof(Tap) == 1) {
+        if (are_small_squares(s) && (s.kh == 2 || s.kh == 3))
+          return launch(
+              s.kh == 2 ? forward_channels_last_square_kernel<T, 2> : forward_channels_last_square_kernel<T, 3>,
+              {blocks_for(packs), kThreads}, stream, pool, packs);
+      }
       return launch(forward_channels_last_kernel<T, Tap>, {blocks_for(packs), kThreads}, stream, pool, packs);
     }
     const bool dense = x.w == 1 && x.h == s.iw && x.c == s.ih * s.iw && (s.n == 1 || x.n == s.c * x.c);
@@ -133,6 +247,8 @@ int launch_max_pool2d(const MaxPool2d<T, Tap>& pool, void* stream) {
         const int64_t packs = s.n * s.c * s.oh * (s.iw / kLanes);
         return launch(forward_tiled_kernel<T>, {blocks_for(packs), kThreads}, stream, pool, packs);
       }
+      if (!pool.channels_last && dense && are_strips<T>(s) && are_aligned(x.data, pool.output.data, pool.taps))
+        return launch_strips(pool, stream);
       if (!pool.channels_last && dense && are_small_squares(s) && (s.kh == 2 || s.kh == 3))
         return launch(s.kh == 2 ? forward_planes_kernel<T, 2> : forward_planes_kernel<T, 3>,
                       {blocks_for(outputs(s)), kThreads}, stream, pool, outputs(s));

@@ -19,6 +19,22 @@ constexpr T lowest() {
     return T(-std::numeric_limits<float>::infinity());  // BFloat16, Half
 }
 
+template <typename T>
+__device__ Pack<T> lowest_pack() {
+  Pack<T> pack;
+#pragma unroll
+  for (T& lane : pack.lane) lane = lowest<T>();
+  return pack;
+}
+
+template <typename T>
+struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) Lanes4 {
+  T lane[4];
+};
+
+// 0 <= x < limit.
+__device__ inline bool is_below(int x, int limit) { return static_cast<unsigned>(x) < static_cast<unsigned>(limit); }
+
 // Keeps the first maximum, or the last NaN.
 template <typename T>
 struct Winner {
@@ -78,6 +94,17 @@ inline bool are_small_squares(const Pool2dShape& s) {
   constexpr int64_t kLargest = 1 << 30;
   return s.kh == s.kw && s.stride_h == s.stride_w && s.dilation_h == 1 && s.dilation_w == 1 && s.stride_h < kLargest &&
          s.ih * s.iw < kLargest && (s.oh + 1) * s.stride_h < kLargest && (s.ow + 1) * s.stride_w < kLargest;
+}
+
+// Windows two apart, whose padding is at most one and the same on all sides.
+inline bool are_two_apart(const Pool2dShape& s) {
+  return are_small_squares(s) && s.stride_h == 2 && s.pad_h == s.pad_w && s.pad_h <= 1;
+}
+
+// Of 3x3, on rows of whole packs.
+template <typename T>
+bool are_strips(const Pool2dShape& s) {
+  return are_two_apart(s) && s.kh == 3 && s.iw % Pack<T>::kLanes == 0;
 }
 
 }  // namespace convkit::cuda

@@ -101,10 +101,10 @@ __global__ void backward_tiled_kernel(MaxPool2dBackward<T, uint8_t> pool, int64_
   });
 }
 
-// Contiguous planes and a square window of K, in 32-bit arithmetic: a thread takes four pixels of a row.
-template <typename T, int K, int Stride>
+// Contiguous planes and windows of K x K one apart, in 32-bit arithmetic: a thread takes four pixels of a row.
+template <typename T, int K>
 __global__ void backward_planes_kernel(MaxPool2dBackward<T, uint8_t> pool, int strips, int64_t count) {
-  constexpr int kStrip = 4, kWindows = (kStrip + K - 2) / Stride + 1;  // that reach a strip, along a row
+  constexpr int kStrip = 4, kWindows = kStrip + K - 1;  // that reach a strip, along a row
   const Pool2dShape& s = pool.shape;
   const int iw = static_cast<int>(s.iw), oh = static_cast<int>(s.oh), ow = static_cast<int>(s.ow);
   for_each_index(count, [&](int64_t index) {
@@ -112,21 +112,20 @@ __global__ void backward_planes_kernel(MaxPool2dBackward<T, uint8_t> pool, int s
     const int64_t plane = divide(row, s.ih);
     const int w0 = static_cast<int>(strip) * kStrip, left = w0 + static_cast<int>(s.pad_w);
     const int top = static_cast<int>(row) + static_cast<int>(s.pad_h);
-    const int left_most = left - K + Stride, upper_most = top - K + Stride;
-    const int first = left_most < 0 ? 0 : left_most / Stride, first_row = upper_most < 0 ? 0 : upper_most / Stride;
+    const int first = max(left - K + 1, 0), first_row = max(top - K + 1, 0);
     const uint8_t* taps = pool.taps.data + plane * s.oh * s.ow;
     const T* grads = pool.grad_output.data + plane * s.oh * s.ow;
     GradientSum<T> sum[kStrip] = {};
-    for (int h = first_row; h < oh && h * Stride <= top; ++h) {
+    for (int h = first_row; h < oh && h <= top; ++h) {
 #pragma unroll
       for (int m = 0; m < kWindows; ++m) {
         const int w = first + m;
-        if (w >= ow || w * Stride > left + kStrip - 1) continue;
-        const int tap = taps[h * ow + w] - (top - h * Stride) * K - (left - w * Stride);  // of each pixel, its number
+        if (w >= ow || w > left + kStrip - 1) continue;
+        const int tap = taps[h * ow + w] - (top - h) * K - (left - w);  // of each pixel, its number
         const auto grad = GradientSum<T>(grads[h * ow + w]);
 #pragma unroll
         for (int p = 0; p < kStrip; ++p) {
-          const int j = left + p - w * Stride;
+          const int j = left + p - w;
           if (tap == p && j >= 0 && j < K) sum[p] += grad;
         }
       }
@@ -145,12 +144,127 @@ __global__ void backward_planes_kernel(MaxPool2dBackward<T, uint8_t> pool, int s
   });
 }
 
-template <typename T, int K>
-int launch_planes(const MaxPool2dBackward<T, uint8_t>& pool, void* stream) {
-  const auto strips = static_cast<int>(ceil_div(pool.shape.iw, 4));
-  const int64_t count = pool.shape.n * pool.shape.c * pool.shape.ih * strips;
-  const auto kernel = pool.shape.stride_h == 1 ? backward_planes_kernel<T, K, 1> : backward_planes_kernel<T, K, 2>;
-  return launch(kernel, {blocks_for(count), kThreads}, stream, pool, strips, count);
+// Windows of K x K two apart, seen from pairs of pixels: pixel 2 r + i of a dimension is at position i + Pad - 2 a of
+// window r + a, for a from kFirst to kLast.
+template <int K, int Pad>
+struct TwoApart {
+  static constexpr int kFirst = -((K - Pad - 1) / 2), kLast = (1 + Pad) / 2;
+  static constexpr int position(int pixel, int window) { return pixel + Pad - 2 * window; }
+  static constexpr bool holds(int pixel, int window) {
+    return position(pixel, window) >= 0 && position(pixel, window) < K;
+  }
+  // The tap at which window (a, b) holds pixel (r, c), or -1.
+  static constexpr int tap(int r, int c, int a, int b) {
+    return holds(r, a) && holds(c, b) ? position(r, a) * K + position(c, b) : -1;
+  }
+};
+
+// Contiguous planes: a thread takes four pairs of columns of a pair of rows.
+template <typename T, int K, int Pad>
+__global__ void __launch_bounds__(kThreads)
+    backward_strips_kernel(MaxPool2dBackward<T, uint8_t> pool, int strips, int64_t count) {
+  using Windows = TwoApart<K, Pad>;
+  constexpr int kPairs = 4, kColumns = 2 * kPairs;
+  const Pool2dShape& s = pool.shape;
+  const int ih = static_cast<int>(s.ih), iw = static_cast<int>(s.iw);
+  const int oh = static_cast<int>(s.oh), ow = static_cast<int>(s.ow), row_pairs = (ih + 1) / 2;
+  for_each_index(count, [&](int64_t index) {
+    int64_t strip = index, pair = divide(strip, strips);
+    const int64_t plane = divide(pair, row_pairs);
+    const int h0 = static_cast<int>(pair), w0 = static_cast<int>(strip) * kPairs;
+    const uint8_t* taps = pool.taps.data + plane * s.oh * s.ow;
+    const T* grads = pool.grad_output.data + plane * s.oh * s.ow;
+    GradientSum<T> sum[2][kColumns] = {};
+#pragma unroll
+    for (int a = Windows::kFirst; a <= Windows::kLast; ++a) {
+#pragma unroll
+      for (int b = Windows::kFirst; b < kPairs + Windows::kLast; ++b) {
+        if (!is_below(h0 + a, oh) || !is_below(w0 + b, ow)) continue;
+        const int at = (h0 + a) * ow + w0 + b;
+        const int tap = taps[at];
+        const auto grad = GradientSum<T>(grads[at]);
+#pragma unroll
+        for (int r = 0; r < 2; ++r)
+#pragma unroll
+          for (int c = 0; c < kColumns; ++c)
+            if (tap == Windows::tap(r, c, a, b)) sum[r][c] += grad;
+      }
+    }
+    T* out = pool.grad_input.data + (plane * s.ih + 2 * h0) * s.iw + 2 * w0;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      if (2 * h0 + r >= ih) continue;
+#pragma unroll
+      for (int c = 0; c < kColumns; c += 4) {
+        Lanes4<T> lanes;
+#pragma unroll
+        for (int l = 0; l < 4; ++l) lanes.lane[l] = T(sum[r][c + l]);
+        const int left = iw - 2 * w0 - c;
+        if (iw % 4 == 0) {
+          if (left > 0) *reinterpret_cast<Lanes4<T>*>(out + r * iw + c) = lanes;
+        } else {
+          for (int l = 0; l < 4 && l < left; ++l) out[r * iw + c + l] = lanes.lane[l];
+        }
+      }
+    }
+  });
+}
+
+// channels_last, everything in whole packs: a thread takes a pack of 2x2 pixels.
+template <typename T, int K, int Pad>
+__global__ void __launch_bounds__(kThreads)
+    backward_channels_last_blocks_kernel(MaxPool2dBackward<T, uint8_t> pool, int64_t count) {
+  using Windows = TwoApart<K, Pad>;
+  constexpr int kLanes = Pack<T>::kLanes;
+  const Pool2dShape& s = pool.shape;
+  const int ih = static_cast<int>(s.ih), iw = static_cast<int>(s.iw);
+  const int oh = static_cast<int>(s.oh), ow = static_cast<int>(s.ow);
+  for_each_index(count, [&](int64_t index) {
+    const Index4d at = index_4d(index, s.c / kLanes, (ih + 1) / 2, (iw + 1) / 2, true);
+    const int h0 = static_cast<int>(at.h), w0 = static_cast<int>(at.w);
+    GradientSum<T> sum[2][2][kLanes] = {};
+#pragma unroll
+    for (int a = Windows::kFirst; a <= Windows::kLast; ++a) {
+#pragma unroll
+      for (int b = Windows::kFirst; b <= Windows::kLast; ++b) {
+        if (!is_below(h0 + a, oh) || !is_below(w0 + b, ow)) continue;
+        const Index4d window{at.n, at.c * kLanes, h0 + a, w0 + b};
+        const auto taps = reinterpret_cast<const TapPack<uint8_t, kLanes>&>(element(pool.taps, window));
+        const auto grads = reinterpret_cast<const Pack<T>&>(element(pool.grad_output, window));
+#pragma unroll
+        for (int l = 0; l < kLanes; ++l)
+#pragma unroll
+          for (int r = 0; r < 2; ++r)
+#pragma unroll
+            for (int c = 0; c < 2; ++c)
+              if (taps.lane[l] == Windows::tap(r, c, a, b)) sum[r][c][l] += GradientSum<T>(grads.lane[l]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        if (2 * h0 + r >= ih || 2 * w0 + c >= iw) continue;
+        Pack<T> result;
+#pragma unroll
+        for (int l = 0; l < kLanes; ++l) result.lane[l] = T(sum[r][c][l]);
+        const Index4d pixel{at.n, at.c * kLanes, 2 * h0 + r, 2 * w0 + c};
+        reinterpret_cast<Pack<T>&>(element(pool.grad_input, pixel)) = result;
+      }
+    }
+  });
+}
+
+template <typename T, int K, int Pad>
+int launch_two_apart(const MaxPool2dBackward<T, uint8_t>& pool, void* stream) {
+  const Pool2dShape& s = pool.shape;
+  if (pool.channels_last) {
+    const int64_t count = s.n * (s.c / Pack<T>::kLanes) * ((s.ih + 1) / 2) * ((s.iw + 1) / 2);
+    return launch(backward_channels_last_blocks_kernel<T, K, Pad>, {blocks_for(count), kThreads}, stream, pool, count);
+  }
+  const auto strips = static_cast<int>(ceil_div(s.iw, 8));
+  const int64_t count = s.n * s.c * ((s.ih + 1) / 2) * strips;
+  return launch(backward_strips_kernel<T, K, Pad>, {blocks_for(count), kThreads}, stream, pool, strips, count);
 }
 
 }  // namespace
@@ -161,17 +275,26 @@ int launch_max_pool2d_backward(const MaxPool2dBackward<T, Tap>& pool, void* stre
   constexpr int kLanes = Pack<T>::kLanes;
   const int64_t count = s.n * s.c * s.ih * s.iw;
   const bool aligned = are_aligned(pool.grad_output.data, pool.taps.data, pool.grad_input.data);
-  if (pool.channels_last && s.c % kLanes == 0 && aligned)
-    return launch(backward_channels_last_kernel<T, Tap>, {blocks_for(count / kLanes), kThreads}, stream, pool,
-                  count / kLanes);
+  const bool whole = !pool.channels_last || s.c % kLanes == 0;
   if constexpr (sizeof(Tap) == 1) {
     if (!pool.channels_last && aligned && are_tiles<T>(s)) {
       const int64_t packs = s.n * s.c * s.oh * (s.iw / kLanes);
       return launch(backward_tiled_kernel<T>, {blocks_for(packs), kThreads}, stream, pool, packs);
     }
-    if (!pool.channels_last && aligned && are_small_squares(s) && s.stride_h <= 2 && (s.kh == 2 || s.kh == 3))
-      return s.kh == 2 ? launch_planes<T, 2>(pool, stream) : launch_planes<T, 3>(pool, stream);
+    if (are_two_apart(s) && whole && aligned) {
+      if (s.kh == 2) return s.pad_h ? launch_two_apart<T, 2, 1>(pool, stream) : launch_two_apart<T, 2, 0>(pool, stream);
+      if (s.kh == 3) return s.pad_h ? launch_two_apart<T, 3, 1>(pool, stream) : launch_two_apart<T, 3, 0>(pool, stream);
+    }
+    if (!pool.channels_last && aligned && are_small_squares(s) && s.stride_h == 1 && (s.kh == 2 || s.kh == 3)) {
+      const auto strips = static_cast<int>(ceil_div(s.iw, 4));
+      const int64_t total = s.n * s.c * s.ih * strips;
+      return launch(s.kh == 2 ? backward_planes_kernel<T, 2> : backward_planes_kernel<T, 3>,
+                    {blocks_for(total), kThreads}, stream, pool, strips, total);
+    }
   }
+  if (pool.channels_last && whole && aligned)
+    return launch(backward_channels_last_kernel<T, Tap>, {blocks_for(count / kLanes), kThreads}, stream, pool,
+                  count / kLanes);
   return launch(backward_kernel<T, Tap>, {blocks_for(count), kThreads}, stream, pool, count);
 }
 
