@@ -70,8 +70,8 @@ def plan(python, rows, sanitizer, build=True):
         [extension] * build + [Step("build ceilings", [*nvcc, "bench/gpu_ceilings.cu", "-o", ceilings], 40)],
         [Step("ceilings", [ceilings], 20, needs="build ceilings")],
         checks,
-        [Step("convkit", [*measure, "convkit", str(rows)], 100, needs=needs)],
-        [Step("cudnn", [*measure, "cudnn", str(rows)], 100)],
+        [Step("convkit", [*measure, "convkit", str(rows), "85"], 100, needs=needs)],
+        [Step("cudnn", [*measure, "cudnn", str(rows), "85"], 100)],
     ]
 
 

@@ -74,7 +74,7 @@ ELEMENTWISE_LAYERS = [Layer("relu", 32, 64, 224, 64, 1, groups=64)]
 PRECISIONS = ["ieee", "tf32", "bfloat16", "float16"]
 FORMATS = ["NCHW", "channels_last"]
 # The most telling first, since a time limit may cut the list.
-CALLS = ["conv+bias+relu", "backward_input", "backward_weight", "conv+bias+relu+pool", "conv", "conv+bias"]
+CALLS = ["conv+bias+relu", "conv+bias+relu+pool", "backward_input", "backward_weight", "conv", "conv+bias"]
 # Calls without products, and the tensors of the input's and of the output's size that they read and write. Of one byte
 # an element is the tap that a pooling's gradient reads.
 BOUND_BY_MEMORY = {"max_pool2d": (1, 1), "max_pool2d_backward": (1, 1), "relu": (1, 1), "relu_backward": (2, 1)}

@@ -18,9 +18,8 @@ class PatchLoader {
     const int64_t channel = int64_t{blockIdx.y} * p.channels;
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
-      const int64_t row = first_row + pixel(i);
-      const Pixel at = row_pixel<Pooled>(phase, row);
-      top_[i] = row < phase_rows(p, phase) ? at.h * p.stride_h + phase.top : kNoPixel;
+      const Pixel at = row_pixel<Pooled ? 1 : 0>(phase, first_row + pixel(i));
+      top_[i] = at.n < p.n ? at.h * p.stride_h + phase.top : kNoPixel;
       left_[i] = at.w * p.stride_w + phase.left;
       input_[i] = p.input.data + at.n * p.input.n + channel * p.input.c + top_[i] * p.input.h + left_[i] * p.input.w;
     }
@@ -166,7 +165,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
   const int depth = p.channels * phase.kh * phase.kw;
   const int padded = static_cast<int>(padded_depth(depth));
 
-  write_row_offsets<Tile::kRows, Pooled>(p, phase, split, first_row, shared.output);
+  write_row_offsets<Tile::kRows, Pooled ? 1 : 0>(p, phase, split, first_row, shared.output);
   PatchLoader<Tile, Vector, Pooled> patches(p, phase, first_row);
   WeightLoader<Tile> weights(
       p, p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column);

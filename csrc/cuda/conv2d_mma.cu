@@ -9,6 +9,10 @@
 namespace convkit::cuda {
 namespace {
 
+// A thread has sums of rows 8 apart: together, those of a window.
+template <bool Pooled>
+constexpr int kApart = Pooled ? 8 : 0;
+
 // What a thread loads of each step of kDepth products: of kPixels pixels Vector channels, or of kPixels neighbouring
 // pixels kLoads products one by one; and its share of the packed weights.
 template <typename Tile, int Vector, bool Pooled>
@@ -19,11 +23,10 @@ class PatchLoader {
  public:
   __device__ PatchLoader(const ConvGemm<T>& p, const GemmPhase& phase, int64_t first_row, int first_column, int first_k)
       : p_(p), k_(first_k) {
-    const int64_t rows = phase_rows(p, phase);
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
-      const Pixel at = row_pixel<Pooled>(phase, first_row + line(i));
-      top_[i] = first_row + line(i) < rows ? at.h * p.stride_h + phase.top : kNoPixel;
+      const Pixel at = row_pixel<kApart<Pooled>>(phase, first_row + line(i));
+      top_[i] = at.n < p.n ? at.h * p.stride_h + phase.top : kNoPixel;
       left_[i] = at.w * p.stride_w + phase.left;
       input_[i] = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c + top_[i] * p.input.h +
                   left_[i] * p.input.w;
@@ -140,28 +143,27 @@ __device__ void store_sums(const ConvGemm<T>& p, const typename Tile::Shared& sh
   }
 }
 
-// The thread's sums, pooled: the four lanes of neighbouring rows exchange the results of a window.
+// The thread's sums, pooled: four of a column are a window.
 template <typename Tile, typename T>
 __device__ void store_pooled(const ConvGemm<T>& p, const typename Tile::Shared& shared, int first_column,
                              const typename Tile::Sums& sums) {
   const Finish finish{false, true, p.relu};
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-  for (int i = 0; i < 2 * Tile::kRowTiles; ++i) {
-    const int row = Tile::first_row() + 8 * i + lane / 4;
-    const int64_t at = shared.output[row / 4 * 4];
+  for (int i = 0; i < Tile::kRowTiles; i += 2) {
+    const int row = Tile::first_row() + 16 * i + lane / 4;
+    const int64_t at = shared.output[row];
 #pragma unroll
     for (int j = 0; j < 2 * Tile::kColumnTiles; ++j) {
       const int filter = first_column + Tile::first_column() + j / 2 * 8 + lane % 4 * 2 + j % 2;
-      const bool there = at >= 0 && filter < p.filters;
+      if (at < 0 || filter >= p.filters) continue;
       const float bias =
-          there && p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter]) : 0.0f;
-      const T result = T(finish(sums[i / 2][j / 2][i % 2 * 2 + j % 2], 0.0f, bias));
+          p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter]) : 0.0f;
       T results[4];
 #pragma unroll
       for (int tap = 0; tap < 4; ++tap)
-        results[tap] = T(__shfl_sync(kFullWarp, static_cast<float>(result), (lane & ~12) | tap * 4));
-      if (there && lane / 4 % 4 == 0) store_window(p, results, shared.output[row + 1], at + filter * p.output.c);
+        results[tap] = T(finish(sums[i + tap / 2][j / 2][tap % 2 * 2 + j % 2], 0.0f, bias));
+      store_window(p, results, shared.output[row + 8], at + filter * p.output.c);
     }
   }
 }
@@ -170,7 +172,8 @@ __device__ void store_pooled(const ConvGemm<T>& p, const typename Tile::Shared& 
 template <bool Pooled>
 __device__ float exact_sum(const ConvGemm<float>& p, const GemmPhase& phase, int64_t row, int column, int begin,
                            int end) {
-  const Pixel at = row_pixel<Pooled>(phase, row);
+  const Pixel at = row_pixel<kApart<Pooled>>(phase, row);
+  if (at.n >= p.n) return 0.0f;
   const int top = at.h * p.stride_h + phase.top, left = at.w * p.stride_w + phase.left;
   const int depth = p.channels * phase.kh * phase.kw;
   const float* input = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c +
@@ -202,7 +205,7 @@ __global__ void __launch_bounds__(Tile::kThreads, (kBlocks<Tile, Vector, Pooled>
   const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
   if (first_row >= phase_rows(p, phase)) return;
-  write_row_offsets<Tile::kRows, Pooled>(p, phase, split, first_row, shared.output);
+  write_row_offsets<Tile::kRows, kApart<Pooled>>(p, phase, split, first_row, shared.output);
   const int padded = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
   const int begin = split * p.chunk;
   const int depth = p.splits > 1 ? static_cast<int>(clamp(padded - begin, 0, p.chunk)) : padded;
@@ -211,7 +214,6 @@ __global__ void __launch_bounds__(Tile::kThreads, (kBlocks<Tile, Vector, Pooled>
   const auto mend_chunk = [&](typename Tile::Sums& sums, const Chunk& done) {
     if constexpr (Tile::kThreeTerms)
       mend<Tile>(sums, [&](int row, int column) {
-        if (first_row + row >= phase_rows(p, phase)) return 0.0f;
         return exact_sum<Pooled>(p, phase, first_row + row, first_column + column, begin + done.begin,
                                  begin + done.end);
       });

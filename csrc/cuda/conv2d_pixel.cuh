@@ -19,19 +19,32 @@ __device__ inline Pixel pixel_at(const GemmPhase& phase, int64_t number) {
   return {line / phase.oh, static_cast<int>(line % phase.oh), static_cast<int>(number % phase.ow)};
 }
 
-// In a fused pooling of 2x2 windows, four neighbouring numbers are the pixels of one window, row by row. A last row or
-// column that fills no window has no number.
-__device__ inline Pixel window_at(const GemmPhase& phase, int64_t number) {
-  const int64_t line = number / (phase.ow / 2);
-  return {line / (phase.oh / 2), static_cast<int>(line % (phase.oh / 2)), static_cast<int>(number % (phase.ow / 2))};
-}
+// Rows in a fused pooling of 2x2 windows: the four pixels of a window are `Apart` rows apart, row by row of the image,
+// and rows between them belong to the next windows. A last row or column of pixels that fills no window has no number.
+template <int Apart>
+struct WindowRow {
+  int64_t window;
+  int tap;
 
-template <bool Pooled>
+  __device__ explicit WindowRow(int64_t row)
+      : window(row / (4 * Apart) * Apart + row % Apart), tap(static_cast<int>(row / Apart % 4)) {}
+
+  __device__ Pixel place(const GemmPhase& phase) const {  // of the pooled result
+    const int64_t line = window / (phase.ow / 2);
+    return {line / (phase.oh / 2), static_cast<int>(line % (phase.oh / 2)), static_cast<int>(window % (phase.ow / 2))};
+  }
+};
+
+// The pixel of a row; beyond the last, of an image that is not there. Apart is 0 without pooling.
+template <int Apart>
 __device__ Pixel row_pixel(const GemmPhase& phase, int64_t row) {
-  if constexpr (!Pooled) return pixel_at(phase, row);
-  const Pixel window = window_at(phase, row / 4);
-  const int tap = static_cast<int>(row % 4);
-  return {window.n, 2 * window.h + tap / 2, 2 * window.w + tap % 2};
+  if constexpr (Apart == 0) {
+    return pixel_at(phase, row);
+  } else {
+    const WindowRow<Apart> at(row);
+    const Pixel place = at.place(phase);
+    return {place.n, 2 * place.h + at.tap / 2, 2 * place.w + at.tap % 2};
+  }
 }
 
 // One of the products of a window.
@@ -72,18 +85,25 @@ class PixelWalk {
 
 // Where the rows of a block's tile are in the split's output, of the group's first filter; -1 beyond the last. Of four
 // rows that are pooled, the first has the place, the second whether it is its image's first.
-template <int Rows, bool Pooled = false, typename T, typename Out>
+template <int Rows, int Apart, typename T, typename Out>
 __device__ void write_row_offsets(const ConvGemm<T, Out>& p, const GemmPhase& phase, int split, int64_t first_row,
                                   int64_t (&offsets)[Rows]) {
   const int64_t row = first_row + threadIdx.x;
   if (threadIdx.x >= Rows) return;
-  const Pixel at = Pooled ? window_at(phase, row / 4) : pixel_at(phase, row);
+  Pixel at;
+  if constexpr (Apart == 0) {
+    at = pixel_at(phase, row);
+  } else {
+    const WindowRow<Apart> of(row);
+    at = of.place(phase);
+    if (of.tap == 1) {
+      offsets[threadIdx.x] = at.h == 0 && at.w == 0;
+      return;
+    }
+  }
   const int64_t offset = phase.output + split * p.split_stride + at.n * p.output.n +
                          int64_t{blockIdx.y} * p.filters * p.output.c + at.h * p.output.h + at.w * p.output.w;
-  if (Pooled && row % 4 == 1)
-    offsets[threadIdx.x] = at.h == 0 && at.w == 0;
-  else
-    offsets[threadIdx.x] = at.n < p.n ? offset : -1;
+  offsets[threadIdx.x] = at.n < p.n ? offset : -1;
 }
 
 // Where the columns (products) of a block's tile are in a filter of the split's output; -1 beyond the last.
