@@ -3,6 +3,7 @@
 
 #include "common/activation.h"
 #include "cuda/conv2d_depthwise_op.h"
+#include "cuda/conv2d_grouped_op.h"
 
 namespace convkit::cuda {
 namespace {
@@ -41,6 +42,10 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
   if (output.numel() == 0) return output;
   if (call.algorithm == Conv2dAlgorithm::kDepthwise) {
     conv2d_depthwise(call, input, weight, bias, output);
+    return output;
+  }
+  if (call.algorithm == Conv2dAlgorithm::kGrouped) {
+    conv2d_grouped(call, input, weight, bias, output);
     return output;
   }
   const StreamGuard guard(input);

@@ -3,6 +3,7 @@
 #include "common/tensor_view.h"
 #include "cuda/bias.h"
 #include "cuda/conv2d_depthwise_op.h"
+#include "cuda/conv2d_grouped_op.h"
 
 namespace convkit::cuda {
 namespace {
@@ -26,6 +27,10 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   if (grad_input.numel() == 0) return grad_input;
   if (chosen == Conv2dAlgorithm::kDepthwise) {
     conv2d_depthwise_backward_input(kOp, s, grad_output, weight, grad_input);
+    return grad_input;
+  }
+  if (chosen == Conv2dAlgorithm::kGrouped) {
+    conv2d_grouped_backward_input(kOp, s, grad_output, weight, grad_input);
     return grad_input;
   }
   const StreamGuard guard(weight);
@@ -56,6 +61,10 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   if (grad_weight.numel() == 0) return grad_weight;
   if (chosen == Conv2dAlgorithm::kDepthwise) {
     conv2d_depthwise_backward_weight(kOp, s, grad_output, input, grad_weight);
+    return grad_weight;
+  }
+  if (chosen == Conv2dAlgorithm::kGrouped) {
+    conv2d_grouped_backward_weight(kOp, s, grad_output, input, grad_weight);
     return grad_weight;
   }
   const StreamGuard guard(input);
