@@ -66,6 +66,7 @@ class QuadSums {
         inside[i] = static_cast<unsigned>(top_[i] + h) < static_cast<unsigned>(p_.ih) &&
                     static_cast<unsigned>(left_[i] + w) < static_cast<unsigned>(p_.iw);
       const int stop = static_cast<int>(min(end, k + p_.channels - channel));
+#pragma unroll 1
       for (; k < stop; k += kSteps, offset += kSteps * p_.input.c, weights += kSteps * pitch)
         add_products(offset, inside, weights, pitch, sum);
     }

@@ -1,6 +1,7 @@
 // The gradient of the weight of few channels in a group. A thread sums what four filters, four channels and three taps
 // of a row have in common, over a part of all pixels; threads are added up by shuffles, warps in shared memory, and the
 // parts by conv2d_sum_splits_kernel, always in the same order.
+#include "cuda/conv2d_ffma.cuh"
 #include "cuda/conv2d_gemm_launch.h"
 #include "cuda/conv2d_grouped.cuh"
 #include "cuda/conv2d_grouped.h"
@@ -41,53 +42,61 @@ struct Taps {
   }
 };
 
-// One of `count` pixels after another, `step` apart, without a division.
+// How a block is cut; what a thread goes on by from pixel to pixel, as images, rows and columns.
+struct GroupedCut {
+  int columns, step_n, step_h, step_w;
+  int chunks;  // of a part
+};
+
+// One pixel after another, all of them a step apart, without a division.
 class PixelSteps {
  public:
-  __device__ PixelSteps(const GemmPhase& phase, int64_t first, int step, int64_t end)
-      : number_(first), end_(end), step_(step), phase_(phase) {
-    const Index4d at = index_4d(first, 1, phase.oh, phase.ow, false), by = index_4d(step, 1, phase.oh, phase.ow, false);
+  __device__ PixelSteps(const GemmPhase& phase, int64_t first) {
+    const Index4d at = index_4d(first, 1, phase.oh, phase.ow, false);
     n = static_cast<int>(at.n), h = static_cast<int>(at.h), w = static_cast<int>(at.w);
-    by_n_ = static_cast<int>(by.n), by_h_ = static_cast<int>(by.h), by_w_ = static_cast<int>(by.w);
   }
 
-  __device__ bool inside() const { return number_ < end_; }
-  __device__ void advance() {
-    number_ += step_;
-    n += by_n_, h += by_h_, w += by_w_;
-    if (w >= phase_.ow) w -= phase_.ow, ++h;
-    if (h >= phase_.oh) h -= phase_.oh, ++n;
+  __device__ void advance(const GemmPhase& phase, const GroupedCut& by) {
+    n += by.step_n, h += by.step_h, w += by.step_w;
+    if (w >= phase.ow) w -= phase.ow, ++h;
+    if (h >= phase.oh) h -= phase.oh, ++n;
   }
 
   int n, h, w;
+};
 
- private:
-  int64_t number_, end_;
-  int step_, by_n_, by_h_, by_w_;
-  const GemmPhase& phase_;
+// What a thread reads: of pixel (0, 0), its filters' gradients and its channels' input, at its first tap.
+template <typename T>
+struct Source {
+  const T *grad, *input;
+  int filters, channels, top, left, taps;
+
+  __device__ Source(const ConvGemm<T, float>& p, const Unit& unit, const Taps& at)
+      : grad(p.grad_output.data + (unit.quad.group * p.filters + unit.quad.filter) * p.grad_output.c),
+        input(p.input.data + (unit.quad.group * p.channels + unit.channel) * p.input.c),
+        filters(unit.quad.count),
+        channels(unit.channels),
+        top(p.phases[0].top + at.r * p.phases[0].dilation_h),
+        left(p.phases[0].left + at.s * p.phases[0].dilation_w),
+        taps(p.phases[0].kw - at.s) {}
 };
 
 // sum[tap][filter][channel] += the products of a pixel's gradients with the pixels that the taps meet.
 template <bool Whole, bool Depthwise, typename T, int Products>
-__device__ void add_pixel(const ConvGemm<T, float>& p, const Unit& unit, const Taps& taps, const PixelSteps& at,
+__device__ void add_pixel(const ConvGemm<T, float>& p, const Source<T>& source, const PixelSteps& at,
                           float (&sum)[kTaps][kQuad][Products]) {
-  const GemmPhase& phase = p.phases[0];
-  const int top = at.h * p.stride_h + phase.top + taps.r * phase.dilation_h;
+  const int top = at.h * p.stride_h + source.top, left = at.w * p.stride_w + source.left;
   if (top < 0 || top >= p.ih) return;
-  const int64_t filter = unit.quad.group * p.filters + unit.quad.filter;
   float grad[kQuad];
-  load_quad<Whole>(p.grad_output.data + at.n * p.grad_output.n + at.h * p.grad_output.h + at.w * p.grad_output.w +
-                       filter * p.grad_output.c,
-                   p.grad_output.c, unit.quad.count, grad);
-  const int left = at.w * p.stride_w + phase.left + taps.s * phase.dilation_w;
-  const T* row =
-      p.input.data + at.n * p.input.n + top * p.input.h + (unit.quad.group * p.channels + unit.channel) * p.input.c;
+  load_quad<Whole>(source.grad + at.n * p.grad_output.n + at.h * p.grad_output.h + at.w * p.grad_output.w,
+                   p.grad_output.c, source.filters, grad);
+  const T* row = source.input + at.n * p.input.n + top * p.input.h;
 #pragma unroll
   for (int j = 0; j < kTaps; ++j) {
-    const int64_t w = left + int64_t{j} * phase.dilation_w;
-    if (taps.s + j >= phase.kw || w < 0 || w >= p.iw) continue;
+    const int64_t w = left + int64_t{j} * p.phases[0].dilation_w;
+    if (j >= source.taps || w < 0 || w >= p.iw) continue;
     float x[kQuad];
-    load_quad<Whole>(row + w * p.input.w, p.input.c, unit.channels, x);
+    load_quad<Whole>(row + w * p.input.w, p.input.c, source.channels, x);
 #pragma unroll
     for (int f = 0; f < kQuad; ++f)
 #pragma unroll
@@ -97,15 +106,21 @@ __device__ void add_pixel(const ConvGemm<T, float>& p, const Unit& unit, const T
 
 // The sums of all threads of a column, added up: in shared memory, [warp][tap, filter, channel][column].
 template <int Products>
-__device__ void reduce(const float (&sum)[kTaps][kQuad][Products], int columns) {
+__device__ void reduce(float (&sum)[kTaps][kQuad][Products], int columns) {
   float* sums = &shared_memory<float>();
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  constexpr int kValues = kTaps * kQuad * Products;
+#pragma unroll 1
+  for (int bits = 16; bits >= columns; bits /= 2)
 #pragma unroll
-  for (int i = 0; i < kTaps * kQuad * Products; ++i) {
-    float value = sum[i / (kQuad * Products)][i / Products % kQuad][i % Products];
-    for (int bits = 16; bits >= columns; bits /= 2) value += __shfl_xor_sync(kFullWarp, value, bits);
-    if (lane < columns) sums[(warp * kTaps * kQuad * Products + i) * columns + lane] = value;
-  }
+    for (int i = 0; i < kValues; ++i) {
+      float& value = sum[i / (kQuad * Products)][i / Products % kQuad][i % Products];
+      value += __shfl_xor_sync(kFullWarp, value, bits);
+    }
+  if (lane < columns)
+#pragma unroll
+    for (int i = 0; i < kValues; ++i)
+      sums[(warp * kValues + i) * columns + lane] = sum[i / (kQuad * Products)][i / Products % kQuad][i % Products];
   __syncthreads();
 }
 
@@ -131,25 +146,26 @@ __device__ void store(const ConvGemm<T, float>& p, int64_t first_unit, int colum
 // Blocks: x = tiles of units times triples of taps (fastest), y = parts of the pixels.
 template <typename T, bool Whole, bool Depthwise>
 __global__ void __launch_bounds__(kThreads, 2)
-    conv2d_grouped_backward_weight_kernel(const ConvGemm<T, float> p, int columns) {
+    conv2d_grouped_backward_weight_kernel(const ConvGemm<T, float> p, const GroupedCut cut) {
   constexpr int kProducts = Depthwise ? 1 : kQuad;
   const GemmPhase& phase = p.phases[0];
   const int tap_tiles = phase.kh * ((phase.kw + kTaps - 1) / kTaps);
-  const Taps taps(p, static_cast<int>(blockIdx.x % tap_tiles));
-  const int64_t first_unit = int64_t{blockIdx.x / tap_tiles} * columns;
-  const Unit unit = unit_at<Depthwise>(p, first_unit + threadIdx.x % columns);
-  const int row = static_cast<int>(threadIdx.x) / columns, rows = kThreads / columns;
-  const int64_t pixels = int64_t{p.n} * phase.oh * phase.ow, part = split_pixels(pixels, p.splits, p.chunk);
-  const int64_t begin = blockIdx.y * part, end = min(begin + part, pixels);
-  int64_t first = begin;
-  do {
+  for (int chunk = 0; chunk < cut.chunks; ++chunk) {
+    const int columns = here(cut.columns);
+    const Taps taps(p, static_cast<int>(blockIdx.x % tap_tiles));
+    const int64_t first_unit = int64_t{blockIdx.x / tap_tiles} * columns;
+    const Source<T> source(p, unit_at<Depthwise>(p, first_unit + threadIdx.x % columns), taps);
+    const int64_t first = (int64_t{blockIdx.y} * cut.chunks + chunk) * p.chunk;
+    const int64_t left = int64_t{p.n} * phase.oh * phase.ow - first;
+    const int count = source.filters ? static_cast<int>(clamp(left, 0, p.chunk)) : 0;
     float sum[kTaps][kQuad][kProducts] = {};
-    PixelSteps at(phase, first + row, rows, unit.quad.count ? min(first + p.chunk, end) : 0);
-    for (; at.inside(); at.advance()) add_pixel<Whole, Depthwise>(p, unit, taps, at, sum);
+    PixelSteps at(phase, first + threadIdx.x / columns);
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x) / columns; i < count; i += kThreads / columns, at.advance(phase, cut))
+      add_pixel<Whole, Depthwise>(p, source, at, sum);
     reduce(sum, columns);
-    store<Depthwise, kProducts>(p, first_unit, columns, taps, first > begin);
-    first += p.chunk;
-  } while (first < end);
+    store<Depthwise, kProducts>(p, first_unit, columns, taps, chunk > 0);
+  }
 }
 
 template <typename T>
@@ -165,12 +181,15 @@ int columns_of(const ConvGemm<T, float>& p) {
 template <typename T, bool Whole, bool Depthwise>
 int launch_kernel(const ConvGemm<T, float>& p, void* stream) {
   constexpr int kValues = kTaps * kQuad * (Depthwise ? 1 : kQuad);
-  const int columns = columns_of(p);
-  const int64_t taps = p.phases[0].kh * ceil_div(p.phases[0].kw, kTaps);
+  const int columns = columns_of(p), rows = kThreads / columns;
+  const GemmPhase& phase = p.phases[0];
+  const GroupedCut cut{columns, rows / phase.ow / phase.oh, rows / phase.ow % phase.oh, rows % phase.ow,
+                       static_cast<int>(split_pixels(int64_t{p.n} * phase.oh * phase.ow, p.splits, p.chunk) / p.chunk)};
+  const int64_t taps = phase.kh * ceil_div(phase.kw, kTaps);
   const Grid grid{{static_cast<unsigned>(ceil_div(unit_count(p), columns) * taps), static_cast<unsigned>(p.splits)},
                   kThreads,
                   sizeof(float) * kWarps * kValues * columns};
-  return launch(conv2d_grouped_backward_weight_kernel<T, Whole, Depthwise>, grid, stream, p, columns);
+  return launch(conv2d_grouped_backward_weight_kernel<T, Whole, Depthwise>, grid, stream, p, cut);
 }
 
 }  // namespace
