@@ -1,6 +1,8 @@
 """The kernels for few channels in a group (csrc/cuda/conv2d_grouped*), run on the CPU by tests/cuda_host."""
 
 # ruff: noqa: F811 (the fixture of test_cuda_kernels)
+import contextlib
+import dataclasses
 import functools
 
 import pytest
@@ -101,15 +103,13 @@ def test_sums_that_do_not_cancel(strict, layout, kind):
 
 
 @FORMATS
-def test_an_image_has_the_same_bits_in_any_batch(strict, layout):
-    for case in (GROUPED[0], DEPTHWISE[0]):
-        case = Conv2dCase("batch", 5, *case[2:]) if isinstance(case, tuple) else case
-        input, weight, bias = tensors_of(case, layout=layout)
-        algorithm = "depthwise" if case.groups == case.in_channels else "grouped"
-        whole = strict.conv2d(input, weight, bias, *arguments_of(case), "none", algorithm)
-        for i in range(case.batch):
-            one = strict.conv2d(input[i : i + 1], weight, bias, *arguments_of(case), "none", algorithm)
-            assert same_bits(one, whole[i : i + 1])
+@pytest.mark.parametrize(("case", "algorithm"), [(GROUPED[0], "grouped"), (DEPTHWISE[0], "depthwise")])
+def test_an_image_has_the_same_bits_in_any_batch(strict, case, algorithm, layout):
+    input, weight, bias = tensors_of(dataclasses.replace(case, batch=5), layout=layout)
+    whole = strict.conv2d(input, weight, bias, *arguments_of(case), "none", algorithm)
+    for i in (0, 3):
+        one = strict.conv2d(input[i : i + 1], weight, bias, *arguments_of(case), "none", algorithm)
+        assert same_bits(one, whole[i : i + 1])
 
 
 @FORMATS
@@ -147,21 +147,43 @@ def test_infinities_and_nans_stay(strict):
         assert torch.equal(output.isnan(), expected.isnan())
 
 
-def test_auto_takes_it_for_few_channels(strict, multiprocessors):
-    """Fewer than a tile of tensor cores, or of multiply-adds, is worth; and where 16-bit types have no tensor cores."""
+@pytest.fixture
+def old_gpu(strict):
+    """Of kernels for sm_75, which have tensor cores for float16 alone."""
+    build.load().simt_set_device(4, 75)
+    yield
+    build.load().simt_set_device(4, 90)
 
-    def chosen(channels, groups, dtype, algorithm="auto"):
-        case = Conv2dCase("auto", 1, channels * groups, (6, 6), channels * groups, padding=(1, 1), groups=groups)
-        tensors = tensors_of(case, dtype)
-        outputs = {}
-        for name in (algorithm, "grouped", "direct", "tf32"):
-            try:
-                outputs[name] = strict.conv2d(*tensors, *arguments_of(case), "none", name)
-            except RuntimeError:  # refused
-                continue
-        return {name for name, output in outputs.items() if same_bits(output, outputs[algorithm])}
 
-    assert "grouped" in chosen(31, 2, torch.float32)
-    assert "direct" in chosen(32, 2, torch.float32)
-    assert "tf32" in chosen(8, 2, torch.float32, "auto_tf32")
-    assert "grouped" in chosen(7, 2, torch.float32, "auto_tf32")
+@FORMATS
+@pytest.mark.parametrize("groups", [1, 2, 16])
+def test_bfloat16_without_tensor_cores(strict, old_gpu, groups, layout):
+    hold(strict, Conv2dCase("old", 2, 16, (7, 8), 16, padding=(1, 1), groups=groups), torch.bfloat16, layout, "auto")
+
+
+def taken(ops, case, dtype, algorithm):
+    """Which algorithms give the bits of `algorithm`, all that are not refused."""
+    tensors, arguments = tensors_of(case, dtype), (*arguments_of(case), "none")
+    expected = ops.conv2d(*tensors, *arguments, algorithm)
+    found = set()
+    for name in ("direct", "tf32", "grouped", "generic"):
+        with contextlib.suppress(RuntimeError):  # refused
+            if same_bits(ops.conv2d(*tensors, *arguments, name), expected):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype", "algorithm", "expected"),
+    [
+        (31, torch.float32, "auto", "grouped"),
+        (32, torch.float32, "auto", "direct"),
+        (7, torch.float32, "auto_tf32", "grouped"),
+        (8, torch.float32, "auto_tf32", "tf32"),
+        (4, torch.float64, "auto", "generic"),
+    ],
+)
+def test_auto_takes_it_for_few_channels(strict, channels, dtype, algorithm, expected):
+    """Fewer than a tile of tensor cores, or of multiply-adds, pays for."""
+    case = Conv2dCase("auto", 1, 2 * channels, (9, 9), 2 * channels, (5, 5), padding=(2, 2), groups=2)
+    assert taken(strict, case, dtype, algorithm) == {expected}

@@ -31,6 +31,7 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   const bool relu = is_relu(op, activation);
   const bool channels_last = input.numel() > 0 && (suggests_channels_last(input) || suggests_channels_last(weight));
   const Conv2dProblem problem{Conv2dDirection::kForward, s, input.scalar_type()};
+  const StreamGuard guard(input);  // the choice looks at the current device
   return {op, s, select_algorithm(op, problem, algorithm), channels_last, relu};
 }
 

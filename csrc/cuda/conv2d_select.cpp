@@ -32,10 +32,10 @@ std::string refuse_depthwise(const Conv2dProblem& problem) {
 }
 
 std::string refuse_capability(int least) {
-  const int capability = compute_capability();
+  const int capability = code_capability();
   return capability >= least ? ""
-                             : concat("it needs compute capability ", least / 10, ".", least % 10, ", not ",
-                                      capability / 10, ".", capability % 10);
+                             : concat("it needs kernels for compute capability ", least / 10, ".", least % 10,
+                                      ", and those for this device are for ", capability / 10, ".", capability % 10);
 }
 
 std::string refuse_direct(const Conv2dProblem& problem) {
