@@ -33,6 +33,7 @@ GROUPED = (
     Conv2dCase("window_of_4_columns", 1, 8, (6, 9), 8, (1, 4), padding=(0, 2), groups=2),
     Conv2dCase("chunk_exactly", 1, 64, (4, 4), 8, (2, 4), padding=(1, 1), groups=2),
     Conv2dCase("chunks_of_scalars", 1, 58, (4, 4), 6, (3, 3), padding=(1, 1), groups=2),
+    Conv2dCase("no_images", 0, 8, (5, 6), 8, groups=2),
     Conv2dCase("one_group", 1, 7, (6, 6), 5, padding=(1, 1)),
 )
 # As many groups as channels, with windows that conv2d_depthwise.cu does not take.

@@ -43,9 +43,15 @@ void conv2d_grouped_backward_weight(const char* op, const Conv2dShape& shape, co
                                 grad_weight.stride(3)};
     auto p = backward_weight_gemm<T>(shape, const_view<T>(input), const_view<T>(grad_output), nowhere);
     cut_conv2d_grouped_backward_weight(p, elements);
+    p.split_stride = elements;
+    if constexpr (std::is_same_v<T, float>)
+      if (p.splits == 1) {
+        p.output.data = data<float>(grad_weight);
+        return check_launch(op, launch_conv2d_grouped_backward_weight(p, guard.stream()));
+      }
     const int64_t floats = p.splits * elements;
     const Tensor partial = empty({&floats, 1}, false, ScalarType::Float, input);
-    p.output.data = data<float>(partial), p.split_stride = elements;
+    p.output.data = data<float>(partial);
     check_launch(op, launch_conv2d_grouped_backward_weight(p, guard.stream()));
     const SplitSum<T> sum{p.output.data, data<T>(grad_weight), nullptr, false, p.splits, elements, 1, 1};
     check_launch(op, launch_conv2d_sum_splits(sum, guard.stream()));

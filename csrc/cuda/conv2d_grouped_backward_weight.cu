@@ -183,8 +183,9 @@ int launch_kernel(const ConvGemm<T, float>& p, void* stream) {
   constexpr int kValues = kTaps * kQuad * (Depthwise ? 1 : kQuad);
   const int columns = columns_of(p), rows = kThreads / columns;
   const GemmPhase& phase = p.phases[0];
+  const int64_t part = split_pixels(int64_t{p.n} * phase.oh * phase.ow, p.splits, p.chunk);
   const GroupedCut cut{columns, rows / phase.ow / phase.oh, rows / phase.ow % phase.oh, rows % phase.ow,
-                       static_cast<int>(split_pixels(int64_t{p.n} * phase.oh * phase.ow, p.splits, p.chunk) / p.chunk)};
+                       static_cast<int>(max(part / p.chunk, 1))};  // of no pixels, zeros
   const int64_t taps = phase.kh * ceil_div(phase.kw, kTaps);
   const Grid grid{{static_cast<unsigned>(ceil_div(unit_count(p), columns) * taps), static_cast<unsigned>(p.splits)},
                   kThreads,
