@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import convkit
 from convkit.testing.shapes import random
@@ -51,6 +52,33 @@ def test_a_weight_elsewhere_than_on_the_cpu_is_not_packed_and_leaves_the_choice_
     packed = convkit.prepack(torch.empty(32, 32, 3, 3, device="meta"))
     assert packed.packed is None
     assert packed.algorithm == "auto"
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES, ids=str)
+def test_on_cuda_a_packed_or_frozen_weight_is_the_weight(epilogue):
+    with FakeTensorMode():
+        input, weight = (torch.empty(size, device="cuda") for size in ((2, 32, 4, 4), (32, 32, 3, 3)))
+        expected = convkit.conv2d(input, weight, padding=1, **epilogue)
+        packed = convkit.prepack(weight, padding=1, input_size=4)
+        assert packed.packed is None
+        output = convkit.conv2d(input, packed, padding=1, **epilogue)
+        assert (output.shape, output.device) == (expected.shape, expected.device)
+        layer = convkit.nn.Conv2d(32, 32, 3, bias=False, device="meta").eval()
+        layer.weight = torch.nn.Parameter(weight)
+        layer.freeze()
+        with torch.no_grad():
+            assert layer(input).device == input.device
+
+
+def test_a_weight_that_was_packed_on_the_cpu_does_not_serve_another_device():
+    """Which the op says, of devices: packed, it would say that it has no such kernel."""
+    input, weight, bias, geometry = operands("winograd")
+    packed = convkit.prepack(weight, bias, *geometry)
+    assert packed.bytes_for(input, weight, bias) is not None
+    elsewhere = torch.empty(input.shape, device="meta")
+    assert packed.bytes_for(elsewhere, weight, bias) is None
+    with pytest.raises(RuntimeError, match="conv2d: input and weight must be on the same device"):
+        convkit.conv2d(elsewhere, packed, None, *geometry)
 
 
 @pytest.mark.parametrize("algorithm", ["winograd", "direct", "generic"])

@@ -148,7 +148,7 @@ def serves(input, weight, bias):
         and type(weight) in (torch.Tensor, torch.nn.Parameter)
         and type(input) in (torch.Tensor, torch.nn.Parameter)
         and weight.dtype == torch.float32
-        and weight.device.type == "cpu"
+        and weight.device.type == input.device.type == "cpu"
         and not needs_grad((input, weight, bias))
         and not transforms_active()
         and not autocast_active()

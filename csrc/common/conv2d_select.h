@@ -9,7 +9,7 @@
 
 namespace convkit {
 
-enum class Conv2dAlgorithm { kWinograd, kDepthwise, kKn2row, kTf32, kDirect, k3xTf32, kGeneric };
+enum class Conv2dAlgorithm { kWinograd, kDepthwise, kKn2row, kTf32, kDirect, k3xTf32, kGrouped, kGeneric };
 enum class Conv2dDirection { kForward, kBackwardInput, kBackwardWeight };
 
 struct Conv2dProblem {

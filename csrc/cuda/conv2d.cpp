@@ -3,6 +3,7 @@
 
 #include "common/activation.h"
 #include "cuda/conv2d_depthwise_op.h"
+#include "cuda/conv2d_grouped_op.h"
 
 namespace convkit::cuda {
 namespace {
@@ -30,6 +31,7 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   const bool relu = is_relu(op, activation);
   const bool channels_last = input.numel() > 0 && (suggests_channels_last(input) || suggests_channels_last(weight));
   const Conv2dProblem problem{Conv2dDirection::kForward, s, input.scalar_type()};
+  const StreamGuard guard(input);  // the choice looks at the current device
   return {op, s, select_algorithm(op, problem, algorithm), channels_last, relu};
 }
 
@@ -41,6 +43,10 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
   if (output.numel() == 0) return output;
   if (call.algorithm == Conv2dAlgorithm::kDepthwise) {
     conv2d_depthwise(call, input, weight, bias, output);
+    return output;
+  }
+  if (call.algorithm == Conv2dAlgorithm::kGrouped) {
+    conv2d_grouped(call, input, weight, bias, output);
     return output;
   }
   const StreamGuard guard(input);

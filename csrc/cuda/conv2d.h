@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <type_traits>
 
 #include "common/conv2d_check.h"
 #include "common/tensor_view.h"
@@ -25,6 +26,14 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
                           const std::string& algorithm);
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias);
+
+// Calls f(T{}) with the C++ type of a dtype that is summed in float32.
+template <typename F>
+void dispatch_narrow(const char* op, ScalarType dtype, const F& f) {
+  dispatch_floating(op, dtype, [&](auto zero) {
+    if constexpr (!std::is_same_v<decltype(zero), double>) f(zero);
+  });
+}
 
 template <typename T>
 Conv2dGeneric<T> generic_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,

@@ -3,6 +3,7 @@
 #include "common/tensor_view.h"
 #include "cuda/bias.h"
 #include "cuda/conv2d_depthwise_op.h"
+#include "cuda/conv2d_grouped_op.h"
 
 namespace convkit::cuda {
 namespace {
@@ -21,6 +22,7 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   check_same_kind(kOp, "grad_output", grad_output, "weight", weight);
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = weight.scalar_type();
+  const StreamGuard guard(weight);  // the choice looks at the current device
   const auto chosen = select_algorithm(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
@@ -28,7 +30,10 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
     conv2d_depthwise_backward_input(kOp, s, grad_output, weight, grad_input);
     return grad_input;
   }
-  const StreamGuard guard(weight);
+  if (chosen == Conv2dAlgorithm::kGrouped) {
+    conv2d_grouped_backward_input(kOp, s, grad_output, weight, grad_input);
+    return grad_input;
+  }
   if (const auto unit = gemm_unit(chosen, dtype)) {
     backward_input_gemm_into({kOp, s, *unit, guard.stream()}, grad_output, weight, grad_input);
     return grad_input;
@@ -51,6 +56,7 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   check_same_kind(kOp, "grad_output", grad_output, "input", input);
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = input.scalar_type();
+  const StreamGuard guard(input);  // the choice looks at the current device
   const auto chosen = select_algorithm(kOp, {Conv2dDirection::kBackwardWeight, s, dtype}, algorithm);
   const Tensor grad_weight = empty(sizes_of(weight_size), channels_last, dtype, input);
   if (grad_weight.numel() == 0) return grad_weight;
@@ -58,7 +64,10 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
     conv2d_depthwise_backward_weight(kOp, s, grad_output, input, grad_weight);
     return grad_weight;
   }
-  const StreamGuard guard(input);
+  if (chosen == Conv2dAlgorithm::kGrouped) {
+    conv2d_grouped_backward_weight(kOp, s, grad_output, input, grad_weight);
+    return grad_weight;
+  }
   if (const auto unit = gemm_unit(chosen, dtype)) {
     backward_weight_gemm_into({kOp, s, *unit, guard.stream()}, grad_output, input, grad_weight);
     return grad_weight;

@@ -1,22 +1,12 @@
 #include "cuda/conv2d_depthwise.h"
 
 #include "cuda/conv2d_depthwise_op.h"
+#include "cuda/conv2d_grouped_op.h"
 
 namespace convkit::cuda {
-namespace {
-
-// Calls f(T{}) with the C++ type of a dtype that is summed in float32.
-template <typename F>
-void dispatch_narrow(const char* op, ScalarType dtype, const F& f) {
-  dispatch_floating(op, dtype, [&](auto zero) {
-    if constexpr (!std::is_same_v<decltype(zero), double>) f(zero);
-  });
-}
-
-}  // namespace
-
 void conv2d_depthwise(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
                       const std::optional<Tensor>& bias, const Tensor& output) {
+  if (!depthwise_takes(call.shape)) return conv2d_grouped(call, input, weight, bias, output);
   const StreamGuard guard(input);
   dispatch_narrow(call.op, input.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
@@ -28,6 +18,7 @@ void conv2d_depthwise(const Conv2dCall& call, const Tensor& input, const Tensor&
 
 void conv2d_depthwise_backward_input(const char* op, const Conv2dShape& shape, const Tensor& grad_output,
                                      const Tensor& weight, const Tensor& grad_input) {
+  if (!depthwise_takes(shape)) return conv2d_grouped_backward_input(op, shape, grad_output, weight, grad_input);
   const StreamGuard guard(weight);
   dispatch_narrow(op, weight.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
@@ -39,6 +30,7 @@ void conv2d_depthwise_backward_input(const char* op, const Conv2dShape& shape, c
 
 void conv2d_depthwise_backward_weight(const char* op, const Conv2dShape& shape, const Tensor& grad_output,
                                       const Tensor& input, const Tensor& grad_weight) {
+  if (!depthwise_takes(shape)) return conv2d_grouped_backward_weight(op, shape, grad_output, input, grad_weight);
   const StreamGuard guard(input);
   const int64_t parts = conv2d_depthwise_parts(shape), floats = parts * grad_weight.numel();
   const Tensor partial = empty({&floats, 1}, false, ScalarType::Float, input);

@@ -18,7 +18,7 @@ class PatchLoader {
     const int64_t channel = int64_t{blockIdx.y} * p.channels;
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
-      const Pixel at = row_pixel<Pooled ? 1 : 0>(phase, first_row + pixel(i));
+      const Pixel at = row_pixel < Pooled ? 1 : 0 > (phase, first_row + pixel(i));
       top_[i] = at.n < p.n ? at.h * p.stride_h + phase.top : kNoPixel;
       left_[i] = at.w * p.stride_w + phase.left;
       input_[i] = p.input.data + at.n * p.input.n + channel * p.input.c + top_[i] * p.input.h + left_[i] * p.input.w;

@@ -157,8 +157,7 @@ __device__ void store_pooled(const ConvGemm<T>& p, const typename Tile::Shared& 
     for (int j = 0; j < 2 * Tile::kColumnTiles; ++j) {
       const int filter = first_column + Tile::first_column() + j / 2 * 8 + lane % 4 * 2 + j % 2;
       if (at < 0 || filter >= p.filters) continue;
-      const float bias =
-          p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter]) : 0.0f;
+      const float bias = p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter]) : 0.0f;
       T results[4];
 #pragma unroll
       for (int tap = 0; tap < 4; ++tap)

@@ -7,13 +7,7 @@
 namespace convkit::cuda {
 namespace {
 
-std::string refuse_depthwise(const Conv2dProblem& problem) {
-  const Conv2dShape& s = problem.shape;
-  if (problem.dtype == ScalarType::Double) return "it computes in float32, which is not enough for Double";
-  if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
-  if (!depthwise_takes(s)) return "its window is 3x3, 5x5 or 7x7, with stride 1 or 2 and no dilation";
-  return "";
-}
+constexpr int64_t kLargestWeight = int64_t{1} << 31;
 
 std::string refuse_gemm(const Conv2dProblem& problem) {
   if (problem.shape.ic == 0) return "there are no input channels to sum over";
@@ -22,11 +16,26 @@ std::string refuse_gemm(const Conv2dProblem& problem) {
   return refuse_backward_weight_gemm(problem.shape);
 }
 
+std::string refuse_grouped(const Conv2dProblem& problem) {
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, which is not enough for Double";
+  const std::string refusal = refuse_gemm(problem);
+  if (!refusal.empty() || problem.direction != Conv2dDirection::kBackwardWeight) return refusal;
+  const Conv2dShape& s = problem.shape;  // a block for every few weights
+  return s.oc * s.group_ic() * s.kh * s.kw > kLargestWeight ? "its weight has too many elements" : "";
+}
+
+std::string refuse_depthwise(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
+  const bool narrow = problem.dtype != ScalarType::Double;
+  return narrow && depthwise_takes(s) ? "" : refuse_grouped(problem);
+}
+
 std::string refuse_capability(int least) {
-  const int capability = compute_capability();
+  const int capability = code_capability();
   return capability >= least ? ""
-                             : concat("it needs compute capability ", least / 10, ".", least % 10, ", not ",
-                                      capability / 10, ".", capability % 10);
+                             : concat("it needs kernels for compute capability ", least / 10, ".", least % 10,
+                                      ", and those for this device are for ", capability / 10, ".", capability % 10);
 }
 
 std::string refuse_direct(const Conv2dProblem& problem) {
@@ -42,18 +51,23 @@ std::string refuse_tf32(const Conv2dProblem& problem) {
   return refusal.empty() ? refuse_gemm(problem) : refusal;
 }
 
-// A tile spans 64 filters of one group.
-constexpr int64_t kLeastFilters = 8;
+// A tile spans 64 filters of one group. Groups of fewer channels than these leave more of it empty than tensor cores,
+// or float32 at its own accuracy, are ahead of the grouped kernel.
+constexpr int64_t kLeastFilters = 8, kLeastFiltersFloat32 = 32;
 
-std::string avoid_gemm(const Conv2dProblem& problem) {
+std::string avoid_gemm(const Conv2dProblem& problem, int64_t least) {
   const Conv2dShape& s = problem.shape;
-  const bool few = s.groups > 1 && min(s.group_ic(), s.group_oc()) < kLeastFilters;
-  return few ? concat("a group has fewer than ", kLeastFilters, " channels, which leaves tiles nearly empty") : "";
+  const bool few = s.groups > 1 && min(s.group_ic(), s.group_oc()) < least;
+  return few ? concat("a group has fewer than ", least, " channels, which leaves tiles nearly empty") : "";
+}
+
+std::string avoid_direct(const Conv2dProblem& problem) {
+  return avoid_gemm(problem, problem.dtype == ScalarType::Float ? kLeastFiltersFloat32 : kLeastFilters);
 }
 
 std::string avoid_tf32(const Conv2dProblem& problem) {
   if (!problem.may_round) return "torch.backends.cudnn.conv.fp32_precision does not allow it";
-  return avoid_gemm(problem);
+  return avoid_gemm(problem, kLeastFilters);
 }
 
 // Below, loads and stores bind, not products.
@@ -63,7 +77,7 @@ std::string avoid_3xtf32(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
   if (min(s.group_ic(), s.group_oc()) < kLeastChannels3xTf32)
     return concat("fewer than ", kLeastChannels3xTf32, " channels leave too little to multiply");
-  return avoid_gemm(problem);
+  return avoid_gemm(problem, kLeastFiltersFloat32);
 }
 
 std::string refuse_unwritten(const Conv2dProblem&) { return "it has no CUDA kernel"; }
@@ -75,7 +89,8 @@ constexpr Conv2dCandidate kCandidates[] = {
     {Conv2dAlgorithm::kKn2row, "kn2row", refuse_unwritten, never},
     {Conv2dAlgorithm::kTf32, "tf32", refuse_tf32, avoid_tf32},
     {Conv2dAlgorithm::k3xTf32, "3xtf32", refuse_tf32, avoid_3xtf32},
-    {Conv2dAlgorithm::kDirect, "direct", refuse_direct, avoid_gemm},
+    {Conv2dAlgorithm::kDirect, "direct", refuse_direct, avoid_direct},
+    {Conv2dAlgorithm::kGrouped, "grouped", refuse_grouped, never},
     {Conv2dAlgorithm::kGeneric, "generic", never, never},
 };
 

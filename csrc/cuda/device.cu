@@ -5,19 +5,23 @@
 namespace convkit::cuda {
 namespace {
 
-int attribute(cudaDeviceAttr name) {
-  int device = 0, value = 0;
-  const bool known =
-      cudaGetDevice(&device) == cudaSuccess && cudaDeviceGetAttribute(&value, name, device) == cudaSuccess;
-  return known ? value : 0;
-}
+// Compiled as all kernels are.
+__global__ void any_kernel() {}
 
 }  // namespace
 
-int multiprocessors() { return attribute(cudaDevAttrMultiProcessorCount); }
+int multiprocessors() {
+  int device = 0, count = 0;
+  const bool known = cudaGetDevice(&device) == cudaSuccess &&
+                     cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
+  return known ? count : 0;
+}
 
-int compute_capability() {
-  return 10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
+int code_capability() {
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, any_kernel) == cudaSuccess) return attributes.ptxVersion;
+  cudaGetLastError();  // a launch will tell it better
+  return 0;
 }
 
 }  // namespace convkit::cuda

@@ -4,6 +4,9 @@
 namespace convkit::cuda {
 
 int multiprocessors();
-int compute_capability();  // 80 is 8.0
+
+// The compute capability that the kernels were compiled for which the device runs; 80 is 8.0. Less than its own where
+// it has none but by PTX, whose code has no more instructions than it was written for.
+int code_capability();
 
 }  // namespace convkit::cuda

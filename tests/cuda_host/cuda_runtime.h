@@ -86,21 +86,23 @@ using cudaError_t = int;
 using cudaStream_t = void*;
 constexpr cudaError_t cudaSuccess = 0;
 
-enum cudaDeviceAttr {
-  cudaDevAttrMultiProcessorCount,
-  cudaDevAttrComputeCapabilityMajor,
-  cudaDevAttrComputeCapabilityMinor
-};
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
 inline cudaError_t cudaGetDevice(int* device) {
   *device = 0;
   return cudaSuccess;
 }
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int) {
-  const simt::Device device = simt::device();
-  *value = name == cudaDevAttrMultiProcessorCount      ? device.multiprocessors
-           : name == cudaDevAttrComputeCapabilityMajor ? device.compute_capability / 10
-                                                       : device.compute_capability % 10;
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = simt::device().multiprocessors;
   return cudaSuccess;
 }
+
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*)()) {
+  attributes->ptxVersion = simt::device().compute_capability;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 inline const char* cudaGetErrorString(cudaError_t) { return simt::error().c_str(); }
