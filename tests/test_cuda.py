@@ -20,7 +20,7 @@ CALLS = {
     "block": block,
     "max_pool2d": lambda x, w, b: convkit.max_pool2d(x, 3, 2, 1),
     "relu": lambda x, w, b: convkit.relu(x),
-    "linear": lambda x, w, b: convkit.linear(x.flatten(1), w.flatten(1).repeat(1, 37)[:, : x[0].numel()], b),
+    "linear": lambda x, w, b: convkit.linear(x.flatten(1), w.flatten(1).repeat(1, 41)[:, : x[0].numel()], b),
 }
 EVERY_CALL = pytest.mark.parametrize("name", CALLS)
 

@@ -62,6 +62,14 @@ struct ConvGemm {
   GemmPhase phases[kMaxPhases];
 };
 
+// Where and in which precision the products are computed.
+enum class GemmUnit {
+  kFfma,     // float32 multiply-adds
+  kTf32,     // tensor cores; float32 operands lose 13 bits
+  k3xTf32,   // tensor cores; float32 operands in two parts, three products
+  kTensor16  // tensor cores; bfloat16 and float16
+};
+
 // Rows x columns of the tile of a block.
 enum class GemmTile { k64x64, k128x64, k128x128 };
 constexpr int tile_rows(GemmTile tile) { return tile == GemmTile::k64x64 ? 64 : 128; }

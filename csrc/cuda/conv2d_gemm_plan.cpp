@@ -1,6 +1,7 @@
 #include "cuda/conv2d_gemm_plan.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "common/check.h"
 #include "common/conv2d_phase.h"
@@ -11,8 +12,10 @@ namespace {
 
 constexpr int64_t kLargest = int64_t{1} << 29;  // of an extent, a position or a depth: sums of two stay 32-bit
 constexpr int64_t kLargestGrid = 65535;         // along y and z
-// Whatever the GPU, so that the bits are the same on each: two for every multiprocessor of a large one.
-constexpr int64_t kBackwardWeightBlocks = 264;
+// Of gradients of the weight, whatever the GPU, so that the bits are the same on each: as many multiprocessors as an
+// H100 has, and at most as many blocks as they run three at a time, in two turns.
+constexpr int kMultiprocessors = 132;
+constexpr int64_t kBackwardWeightBlocks = 6 * kMultiprocessors;
 constexpr int64_t kLargestTiles = 0x7FFFFFFF;  // along x
 
 std::string refuse_sizes(const Conv2dShape& s) {
@@ -76,16 +79,35 @@ int64_t largest_depth(const ConvGemm<T, Out>& p) {
   return depth;
 }
 
-// Time that a multiprocessor takes for some tiles, relative to that of a multiply-add in a large tile: smaller ones
-// read more of shared memory for each, and a few blocks alone take nearly as long as all that it can hold. Fitted to
-// convolutions of ResNet-50 and VGG16 on an H100.
-double tile_cost(GemmTile tile, bool tensor_cores, int64_t tiles) {
+// How a tile does on an H100, fitted to convolutions of ResNet-50 and VGG16: multiply-adds per time relative to the
+// large tile, of full multiprocessors, and the tiles that one holds at a time. A few tiles alone take nearly as long as
+// as many as it holds.
+struct TileSpeed {
+  double speed;
+  int together;
+  double alone;  // time, in tiles
+};
+TileSpeed tile_speed(GemmTile tile, GemmUnit unit) {
   const bool large = tile == GemmTile::k128x128, small = tile == GemmTile::k64x64;
-  const double efficiency = large ? 1.0 : tensor_cores ? (small ? 0.53 : 0.70) : small ? 0.91 : 0.95;
-  const int64_t together = large ? 2 : tensor_cores || !small ? 3 : 4, rest = tiles % together;
-  const double lone = (large && !tensor_cores ? 1.0 : 0.8) * static_cast<double>(together);
-  const double last = rest ? std::max(static_cast<double>(rest), lone) : 0.0;
-  return (static_cast<double>(tiles - rest) + last) * tile_rows(tile) * tile_columns(tile) / efficiency;
+  switch (unit) {
+    case GemmUnit::kFfma:
+      return large ? TileSpeed{1.0, 2, 2.0} : small ? TileSpeed{0.91, 4, 3.3} : TileSpeed{0.96, 3, 3.0};
+    case GemmUnit::kTf32:
+      return large ? TileSpeed{1.0, 2, 1.5} : small ? TileSpeed{0.79, 3, 3.0} : TileSpeed{0.95, 3, 2.4};
+    case GemmUnit::k3xTf32:
+      return large ? TileSpeed{0.88, 1, 1.0} : small ? TileSpeed{0.95, 3, 3.0} : TileSpeed{1.0, 2, 1.6};
+    case GemmUnit::kTensor16:
+      return large ? TileSpeed{1.0, 2, 1.6} : small ? TileSpeed{0.55, 3, 2.4} : TileSpeed{0.69, 3, 2.4};
+  }
+  return {1.0, 1, 1.0};
+}
+
+// Time that some multiprocessors take for `tiles`, in multiply-adds of one at the speed of a large tile.
+double tile_cost(GemmTile tile, GemmUnit unit, int64_t tiles, int multiprocessors) {
+  const auto [speed, together, alone] = tile_speed(tile, unit);
+  const int64_t each = ceil_div(tiles, multiprocessors), rest = each % together;
+  const double last = rest ? std::max(static_cast<double>(rest), alone) : 0.0;
+  return (static_cast<double>(each - rest) + last) * tile_rows(tile) * tile_columns(tile) / speed;
 }
 
 bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
@@ -166,7 +188,7 @@ ConvGemm<T, float> backward_weight_gemm(const Conv2dShape& s, const View4d<const
 }
 
 template <typename T, typename Out>
-GemmCut cut_gemm(const ConvGemm<T, Out>& p, bool tensor_cores, int64_t output_elements, int multiprocessors) {
+GemmCut cut_gemm(const ConvGemm<T, Out>& p, GemmUnit unit, int64_t output_elements, int multiprocessors) {
   const auto tiles = [&](GemmTile tile) {
     int64_t count = 0;
     for (int i = 0; i < p.phase_count; ++i)
@@ -178,27 +200,34 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& p, bool tensor_cores, int64_t output_el
                      splits * output_elements <= kSumsLimit / static_cast<int64_t>(sizeof(float));
   if (split) return {GemmTile::k64x64, static_cast<int32_t>(splits)};
   GemmCut best{GemmTile::k64x64, 1};
-  double least = tile_cost(best.tile, tensor_cores, ceil_div(small, multiprocessors));
+  double least = tile_cost(best.tile, unit, small, multiprocessors);
   for (const GemmTile tile : {GemmTile::k128x64, GemmTile::k128x128}) {
     if (tile_columns(tile) > round_up(p.filters, 64)) continue;
-    const double cost = tile_cost(tile, tensor_cores, ceil_div(tiles(tile), multiprocessors));
+    if (tile == GemmTile::k128x128 && unit == GemmUnit::k3xTf32) continue;  // it has none
+    const double cost = tile_cost(tile, unit, tiles(tile), multiprocessors);
     if (cost < least) least = cost, best.tile = tile;
   }
   return best;
 }
 
 template <typename T>
-GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& p, int64_t output_elements) {
+GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& p, GemmUnit unit, int64_t output_elements) {
   const GemmPhase& phase = p.phases[0];
   const int64_t pixels = int64_t{p.n} * phase.oh * phase.ow, products = int64_t{p.channels} * phase.kh * phase.kw;
-  const GemmTile tile = p.filters > 64 && products > 64 ? GemmTile::k128x128 : GemmTile::k64x64;
-  const int64_t extent = tile_rows(tile);
-  const int64_t tiles = ceil_div(p.filters, extent) * ceil_div(products, extent) * p.groups;
-  const int64_t fitting = kSumsLimit / (output_elements * static_cast<int64_t>(sizeof(float)));
-  const int64_t wanted = min(ceil_div(kBackwardWeightBlocks, tiles), min(fitting, kLargestGrid));
-  // A split counts its pixels in 32 bits.
-  const int64_t splits = max(min(wanted, ceil_div(pixels, p.chunk)), ceil_div(pixels, kLargest));
-  return {tile, static_cast<int32_t>(max(splits, 1))};
+  const int64_t least = max(ceil_div(pixels, kLargest), 1);  // a split counts its pixels in 32 bits
+  const int64_t fitting = min(kSumsLimit / (output_elements * static_cast<int64_t>(sizeof(float))), kLargestGrid);
+  GemmCut best{GemmTile::k64x64, static_cast<int32_t>(least)};
+  double lowest = std::numeric_limits<double>::infinity();
+  for (const GemmTile tile : {GemmTile::k64x64, GemmTile::k128x128}) {
+    if (tile == GemmTile::k128x128 && (p.filters <= 64 || products <= 64)) continue;
+    const int64_t tiles = ceil_div(p.filters, tile_rows(tile)) * ceil_div(products, tile_columns(tile)) * p.groups;
+    const int64_t most = min(min(fitting, ceil_div(pixels, p.chunk)), ceil_div(kBackwardWeightBlocks, tiles));
+    for (int64_t splits = least; splits <= max(most, least); ++splits) {
+      const double cost = tile_cost(tile, unit, tiles * splits, kMultiprocessors) / static_cast<double>(splits);
+      if (cost < 0.97 * lowest) lowest = cost, best = {tile, static_cast<int32_t>(splits)};  // more parts, more sums
+    }
+  }
+  return best;
 }
 
 template <typename T, typename Out>
@@ -247,8 +276,8 @@ int64_t packed_elements(const ConvGemm<T, Out>& p) {
                                            const View4d<T>&, int64_t);                                                 \
   template ConvGemm<T, float> backward_weight_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&, \
                                                    const View4d<float>&);                                              \
-  template GemmCut cut_gemm(const ConvGemm<T>&, bool, int64_t, int);                                                   \
-  template GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>&, int64_t);                                       \
+  template GemmCut cut_gemm(const ConvGemm<T>&, GemmUnit, int64_t, int);                                               \
+  template GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>&, GemmUnit, int64_t);                             \
   template StoreOrder store_order(const ConvGemm<T>&);                                                                 \
   template StoreOrder backward_weight_store_order(const ConvGemm<T, float>&);                                          \
   template int64_t table_entries(const ConvGemm<T>&);                                                                  \

@@ -32,9 +32,9 @@ struct GemmCut {
   int32_t splits;
 };
 template <typename T, typename Out>
-GemmCut cut_gemm(const ConvGemm<T, Out>& problem, bool tensor_cores, int64_t output_elements, int multiprocessors);
+GemmCut cut_gemm(const ConvGemm<T, Out>& problem, GemmUnit unit, int64_t output_elements, int multiprocessors);
 template <typename T>
-GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& problem, int64_t output_elements);
+GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& problem, GemmUnit unit, int64_t output_elements);
 
 // Four results at once, where memory allows it; to be set when the output is known.
 template <typename T, typename Out>

@@ -80,7 +80,7 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   p.pooled = epilogue.pooled, p.output_is_channels_last = epilogue.output_is_channels_last;
   p.taps = epilogue.taps ? data<uint8_t>(*epilogue.taps) : nullptr;
   p.chunk = chunk_of(call.unit);
-  GemmCut cut = cut_gemm(p, call.unit != GemmUnit::kFfma, output.numel(), multiprocessors());
+  GemmCut cut = cut_gemm(p, call.unit, output.numel(), multiprocessors());
   constexpr bool k16Bit = sizeof(T) == 2;  // whose sums are rounded once: they have no place for parts
   if (!whole || k16Bit || p.pooled) cut.splits = 1;
   Scratch scratch;
@@ -112,7 +112,7 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
                               grad_weight.stride(3)};
   auto p = backward_weight_gemm<T>(call.shape, const_view<T>(input), const_view<T>(grad_output), nowhere);
   p.chunk = chunk_of(call.unit);
-  const GemmCut cut = cut_backward_weight_gemm(p, grad_weight.numel());
+  const GemmCut cut = cut_backward_weight_gemm(p, call.unit, grad_weight.numel());
   const bool direct = cut.splits == 1 && std::is_same_v<T, float>;
   Scratch scratch;
   const int64_t table = scratch.place(table_entries(p) * sizeof(GemmTap));

@@ -5,16 +5,9 @@
 
 #include "common/conv2d_shape.h"
 #include "common/tensor.h"
+#include "cuda/conv2d_gemm.h"
 
 namespace convkit::cuda {
-
-// Where and in which precision the products are computed.
-enum class GemmUnit {
-  kFfma,     // float32 multiply-adds
-  kTf32,     // tensor cores; float32 operands lose 13 bits
-  k3xTf32,   // tensor cores; float32 operands in two parts, three products
-  kTensor16  // tensor cores; bfloat16 and float16
-};
 
 struct GemmCall {
   const char* op;

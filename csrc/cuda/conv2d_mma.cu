@@ -274,7 +274,8 @@ int launch_terms(const ConvGemm<T>& p, GemmTile tile, void* stream) {
     }
     return launch_tile<T, 64, 64, Terms, true>(p, stream);
   }
-  if (tile == GemmTile::k128x128) return launch_tile<T, 128, 128, Terms, false>(p, stream);
+  if constexpr (Terms == MmaTerms::kOne)
+    if (tile == GemmTile::k128x128) return launch_tile<T, 128, 128, Terms, false>(p, stream);
   if (tile == GemmTile::k128x64) return launch_tile<T, 128, 64, Terms, false>(p, stream);
   return launch_tile<T, 64, 64, Terms, false>(p, stream);
 }

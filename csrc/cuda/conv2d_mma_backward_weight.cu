@@ -22,6 +22,7 @@ class PixelLoader {
     row_ = first_row + across(0), column_ = first_column + across(0);
     grad_ = p.grad_output.data + (int64_t{blockIdx.y} * p.filters + row_) * p.grad_output.c;
     input_ = p.input.data + int64_t{blockIdx.y} * p.channels * p.input.c;
+    if constexpr (Vector > 1) tap_ = tap_at(p.phases[0], 0);
   }
 
   __device__ void load(Stage& stage) {
@@ -31,8 +32,7 @@ class PixelLoader {
       for (int i = 0; i < kLoads; ++i) {
         const Source from = source(phase);
         cp_async<16>(stage.a.at(across(0), depth(i)), from.grad, from.there && row_ < p_.filters);
-        const GemmTap tap = tap_at(phase, 0);
-        cp_async<16>(stage.b.at(across(0), depth(i)), from.input + tap.offset, inside(from, tap));
+        cp_async<16>(stage.b.at(across(0), depth(i)), from.input + tap_.offset, inside(from, tap_));
         at_.advance(phase, kStep);
       }
     } else {
@@ -111,6 +111,7 @@ class PixelLoader {
   PixelWalk at_;
   int row_, column_;
   const T *grad_, *input_;
+  GemmTap tap_;
   unsigned grads_[kLoads], inputs_[kLoads];
 };
 
