@@ -55,7 +55,7 @@ class Data:
 
     Attributes:
         name: the source.
-        train, valid, test: Datasets of (input, target); ``valid`` and ``test`` may be None.
+        train, valid, test: Datasets of (input, target), or None.
         classes: names of the classes, in the order of their numbers; empty for a regression.
         input_size: of one sample: (features,), (channels, height, width) or (channels, frames, height, width).
         outputs: what a model must return for a sample: the number of classes, or of values.
@@ -64,7 +64,7 @@ class Data:
     """
 
     name: str
-    train: Dataset
+    train: Dataset | None
     valid: Dataset | None
     test: Dataset | None
     classes: tuple[str, ...]
