@@ -86,11 +86,26 @@ def test_report_is_self_contained_and_complete(pages, language):
     assert re.findall(r'<(?:link|script|iframe)|src="(?!data:)|url\((?!#)|@import', page) == []
     for number, name in enumerate(report.CHAPTERS, 1):
         assert f"<h2>{number}. {escape(words.TITLES[name])}</h2>" in page
-    for text in ("148", "163", "&minus;70", "22,910,480", "126", "109.42", words.ABSENT, words.MAPS["window"], "0.713"):
+    numbers = ["22,910,480", "109.42", "0.713", "<td class=n>100.0<", "1.20x", "+6.5", ">0.7<"]
+    if language == "pt":
+        numbers = [text.translate(str.maketrans(",.", ".,")) for text in numbers]
+    for text in ("148", "163", "&minus;70", "126", words.ABSENT, words.MAPS["window"], *numbers):
         assert text in page, text
     for tag in ("table", "svg", "figure", "div", "p", "tr", "td", "ul", "li"):
         assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
     assert "{" not in re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
+
+
+def test_portuguese_numbers_have_a_decimal_comma(pages):
+    """Nothing that people read on that page is written the English way; versions and names of files are no numbers."""
+    found = {}
+    for language, path in pages.items():
+        texts = re.sub(r"<style>.*?</style>|<title>.*?</title>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        texts = re.sub(r"<table>(?!.*<table>).*?</table>", "", texts, flags=re.DOTALL)  # the last: the machine's
+        texts = [text.replace(str(path.parent.parent), "") for text in re.findall(r">([^<>]+)<", texts)]
+        found[language] = re.findall(r"\d+[.,][\d.,]*\d", " ".join(texts))
+    assert found["en"] == [text.translate(str.maketrans(",.", ".,")) for text in found["pt"]]
+    assert len(found["pt"]) > 100
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

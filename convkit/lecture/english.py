@@ -3,6 +3,7 @@
 from convkit.models.mlp import REASONS as REASONS
 
 LANGUAGE = "en"
+DECIMAL = "."  # separator of fractions; thousands have the other one
 PAGE = "Neural networks: the lecture's examples, computed"
 INTRODUCTION = """\
 Every example and exercise of an introduction to multi-layer perceptrons (MLP) and convolutional networks (CNN), run on

@@ -1,6 +1,7 @@
 """The words of the lecture's report in Portuguese; english.py has the same names and places in braces."""
 
 LANGUAGE = "pt"
+DECIMAL = ","  # separator of fractions; thousands have the other one
 PAGE = "Redes neurais: os exemplos da aula, calculados"
 INTRODUCTION = """\
 Todos os exemplos e exercícios de uma introdução a perceptrons multicamadas (MLP) e redes convolucionais (CNN),
