@@ -20,6 +20,7 @@ pytest.importorskip("tqdm")
 from convkit import cli
 from convkit.commands import lecture as command
 from convkit.lecture import denoise, ear, english, ilsvrc, invariance, portuguese, report, tabular
+from tests.test_lecture import write_csv
 
 CHAIN = {"image": ear.IMAGE, "layers": [{"filters": ear.FILTERS, "padding": 1, "max_pool": 2}]}
 
@@ -141,6 +142,35 @@ def test_report_in_a_browser(pages, tmp_path, width):
     assert found["height"] > 4000
 
 
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_exercise_1_on_a_csv_file(tmp_path, capsys, language):
+    """From the file to the page: its name, its columns, the proposed network, R² of both, in the page's language."""
+    path = tmp_path / "a & b.csv"
+    write_csv(path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace(lines[1].split(";")[3], "", 1), *lines[2:]]))
+    options = ["--csv", str(path), "--target", "size", "--quick", "--lang", language, "--output", str(tmp_path / "out")]
+    assert cli.run(["lecture", "table", *options]) == 0
+    printed = capsys.readouterr().out
+    found = re.search(r"table: 18 -> 8 -> 4 -> 1: ([\d.]+), scikit-learn ([\d.]+)", printed)
+    page, words = (tmp_path / "out" / "index.html").read_text(encoding="utf-8"), report.LANGUAGES[language]
+    decimal = words.DECIMAL
+    for score in found.groups():  # R² of each
+        assert f"<td class=n>{score.replace('.', decimal)}</td>" in page
+    assert "a &amp; b.csv: 400 " in page
+    assert words.R2 in page
+    assert "18 → 8 → 4 → 1" in page
+    assert f"0{decimal}003, " in page  # the rate
+    notes = {
+        "en": ("column x3: 1 missing values, taken for the median", "column kind: one feature for each of its 3 texts"),
+        "pt": (
+            "coluna x3: 1 valores ausentes, substituídos",
+            "coluna kind: um atributo para cada um dos seus 3 textos",
+        ),
+    }
+    assert all(note in page for note in notes[language])
+
+
 def test_command(tmp_path, capsys):
     assert list(report.CHAPTERS) == list(command.CHAPTERS)
     output, path = tmp_path / "out", tmp_path / "chain.json"
@@ -156,6 +186,7 @@ def test_command(tmp_path, capsys):
         (["cat"], "there is no chapter 'cat'"),
         (["ear", "--csv", "a.csv"], "--csv is for the chapter table"),
         (["--target", "x"], "--target names a column of a table"),
+        (["--task", "regression"], "--task is for a table: give --csv FILE"),
         (["filters", "--chain", str(tmp_path / "none.json")], "No such file"),
         (["table", "--csv", str(tmp_path / "none.csv")], "there is no file"),
     ):

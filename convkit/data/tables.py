@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
-from convkit.data.dataset import Data, split, tensors
+from convkit.data.dataset import Data, Note, split, tensors
 
 MOST_CLASSES = 20  # integers with more different values than this are taken for a regression
 MOST_CATEGORIES = 50
@@ -44,7 +44,7 @@ class _Table:
     target: str
     targets: np.ndarray
     classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def _data(table, options):
@@ -157,7 +157,7 @@ def _features(path, name, texts, categories):
     """(name -> values, notes): the features that a column makes, itself or one for each of ``categories``."""
     if categories is not None:
         unknown = sum(text not in categories for text in texts)
-        note = f"column {name}: {unknown} values that are none of {', '.join(categories)}"
+        note = Note("unknown", {"name": name, "count": unknown, "known": ", ".join(categories)})
         features = {f"{name}={c}": np.array([text == c for text in texts], float) for c in categories}
         return features, [note] if unknown else []
     numbers = [_number(text) for text in texts]
@@ -165,7 +165,8 @@ def _features(path, name, texts, categories):
         row = numbers.index(None)
         raise ValueError(f"{path}: column {name} holds numbers, but {texts[row]!r} in row {row + 1} of the data")
     missing = sum(map(math.isnan, numbers))
-    return {name: np.array(numbers)}, [f"column {name}: {missing} missing values, taken for the median"] * (missing > 0)
+    note = Note("missing", {"name": name, "count": missing})
+    return {name: np.array(numbers)}, [note] if missing else []
 
 
 def _targets(path, name, texts, task):
@@ -209,10 +210,10 @@ def from_csv(path, options):
     for name, texts in columns.items():
         categories = _texts(path, name, texts)
         if categories == []:
-            notes.append(f"column {name} is empty: left out")
+            notes.append(Note("empty", {"name": name}))
             continue
         if categories:
-            notes.append(f"column {name}: one feature for each of its {len(categories)} texts")
+            notes.append(Note("texts", {"name": name, "count": len(categories)}))
         made, more = _features(path, name, texts, categories)
         fields[name], features, notes = categories, features | made, notes + more
     if not features:

@@ -3,12 +3,14 @@
 from html import escape
 
 import torch
+from sklearn.neural_network import MLPClassifier
 
 from convkit import _html as html
 from convkit import _pictures as pictures
 from convkit.lecture import ear
 from convkit.lecture.numbers import fill, number, percent
 
+DEFAULT_RATE = MLPClassifier().learning_rate_init
 grid, figure = pictures.number_grid, html.figure
 
 
@@ -46,7 +48,9 @@ def wine(comparison, words):
     counts = {"lecture": comparison.parameters_of_lecture, "whole": comparison.suggestion.parameters}
     return "".join(
         [
-            html.paragraph(fill(words.WINE, words, splits=len(comparison.convkit))),
+            html.paragraph(
+                fill(words.WINE, words, splits=len(comparison.convkit), rate=comparison.rate, default=DEFAULT_RATE)
+            ),
             _suggestion(comparison.suggestion, words),
             _scores(comparison, words),
             html.paragraph(fill(words.LECTURE_COUNT, words, **counts), "soft"),
@@ -62,8 +66,10 @@ def table(comparison, words):
         "features": comparison.suggestion.widths[0],
         "outputs": fill(words.CLASSES, words, count=len(classes)) if classes else words.ONE_VALUE,
         "splits": len(comparison.convkit),
+        "rate": comparison.rate,
     }
-    notes = "".join(html.paragraph(escape(note), "soft") for note in comparison.data.notes)
+    texts = [fill(words.NOTES[note.kind], words, **note.values) for note in comparison.data.notes]
+    notes = "".join(html.paragraph(escape(text), "soft") for text in texts)
     return "".join(
         [
             html.paragraph(fill(words.TABLE, words, **about)),
