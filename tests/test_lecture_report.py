@@ -87,7 +87,7 @@ def test_report_is_self_contained_and_complete(pages, language):
     assert re.findall(r'<(?:link|script|iframe)|src="(?!data:)|url\((?!#)|@import', page) == []
     for number, name in enumerate(report.CHAPTERS, 1):
         assert f"<h2>{number}. {escape(words.TITLES[name])}</h2>" in page
-    numbers = ["22,910,480", "109.42", "0.713", "<td class=n>100.0<", "1.20x", "+6.5", ">0.7<"]
+    numbers = ["22,910,480", "109.42", "0.713", "<td class=n>100.0<", "1.20x", "+6.5", ">0.7<", " 0.01;", "0.001"]
     if language == "pt":
         numbers = [text.translate(str.maketrans(",.", ".,")) for text in numbers]
     for text in ("148", "163", "&minus;70", "126", words.ABSENT, words.MAPS["window"], *numbers):
