@@ -92,6 +92,11 @@ def test_report_is_self_contained_and_complete(pages, language):
         numbers = [text.translate(str.maketrans(",.", ".,")) for text in numbers]
     for text in ("148", "163", "&minus;70", "126", words.ABSENT, words.MAPS["window"], *numbers):
         assert text in page, text
+    ilsvrc = {
+        "en": "1000 classes, 1.2 million training images, 150 thousand test images",
+        "pt": "1000 classes, 1,2 milhão de imagens de treino, 150 mil de teste",
+    }
+    assert ilsvrc[language] in " ".join(page.split())
     for tag in ("table", "svg", "figure", "div", "p", "tr", "td", "ul", "li"):
         assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
     assert "{" not in re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
