@@ -32,8 +32,8 @@ examples:
   convkit train wine --model mlp                   the lecture's network, 13 -> 8 -> 4 -> 3
   convkit train digits --model small-cnn           handwritten digits; a minute
   convkit train table.csv --model mlp --target price --task regression
-  convkit train photos/ --model vgg16 --epochs 20 --batch-size 32 --workers 4
-  convkit train photos/ --model vgg16 --epochs 20 --batch-size 32 --workers 4 --resume
+  convkit train photos/ --model vgg16 --epochs 20 --batch-size 32 --workers 2
+  convkit train photos/ --model vgg16 --epochs 20 --batch-size 32 --workers 2 --resume
   torchrun --nproc-per-node 2 -m convkit train mnist5k --model small-cnn     two processes, the same result"""
 
 
