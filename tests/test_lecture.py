@@ -123,27 +123,32 @@ def test_wine_is_as_accurate_as_scikit_learns_network_over_20_splits():
     assert 0 < wine.convkit.std() < 0.05
 
 
-def write_csv(path, rows=120):
-    """Three kinds of points around corners, with a column of texts."""
+def write_csv(path, rows=400, features=12):
+    """Three kinds of points around three centres, with a column of texts; ``size`` follows from the first features."""
     generator = np.random.default_rng(0)
     kinds = generator.integers(0, 3, rows)
-    points = 6 * np.array([[0, 0], [0, 1], [1, 0]])[kinds] + generator.normal(size=(rows, 2))
-    lines = ["x;y;letter;kind"]
-    for row, ((x, y), kind) in enumerate(zip(points, kinds, strict=True)):
-        lines.append(f"{x:.3f};{y:.3f};{'abc'[row % 3]};{('red', 'green', 'blue')[kind]}")
+    points = 1.2 * generator.normal(size=(3, features))[kinds] + generator.normal(size=(rows, features))
+    sizes = 2 * points[:, 0] + np.abs(points[:, 1]) + 0.2 * generator.normal(size=rows)
+    lines = [";".join([*(f"x{i}" for i in range(features)), "letter", "size", "kind"])]
+    for row, (point, size, kind) in enumerate(zip(points, sizes, kinds, strict=True)):
+        numbers = ";".join(f"{value:.3f}" for value in point)
+        lines.append(f"{numbers};{'abc'[row % 3]};{size:.3f};{('red', 'green', 'blue')[kind]}")
     path.write_text("\n".join(lines))
 
 
 def test_exercise_1_on_a_csv_file(tmp_path):
     write_csv(tmp_path / "points.csv")
-    found = tabular.compare(tmp_path / "points.csv", 4)
+    found = tabular.compare(tmp_path / "points.csv", 5)
     assert found.data.classes == ("blue", "green", "red")
-    assert found.suggestion.widths == (5, 4, 2, 3)  # x, y and three letters
-    assert found.convkit.max() > 0.95  # with so few neurons, some starts lose one: then two classes look the same
-    assert found.convkit.mean() > found.sklearn.mean() - 0.15
-    regression = tabular.compare(tmp_path / "points.csv", 1, target="x", task="regression")
+    assert found.suggestion.widths == (16, 8, 4, 3)  # 13 numbers and three letters
+    assert found.convkit.mean() >= found.sklearn.mean() - 0.02
+    assert found.convkit.mean() > 0.95
+    assert found.rate == tabular.CLASSIFICATION_RATE
+    regression = tabular.compare(tmp_path / "points.csv", 3, target="size")
     assert regression.suggestion.widths[-1] == 1
-    assert regression.convkit.mean() > 0.3
+    assert regression.convkit.mean() >= regression.sklearn.mean() - 0.02
+    assert regression.convkit.mean() > 0.93
+    assert regression.rate == tabular.REGRESSION_RATE
     with pytest.raises(ValueError, match=r"digits is no table: its samples are of size \(1, 8, 8\)"):
         tabular.compare("digits", 1)
 

@@ -1,6 +1,7 @@
 """Exercise 2: chains of filters, step by step, and detectors of a pattern."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -44,11 +45,24 @@ def test_the_scene_has_one_ear():
 
 
 def test_detector_refuses_what_is_no_pattern():
-    for pattern in ([[1, 0]], [[0, 1, 2]] * 3, [1, 0, 1]):
+    for pattern in (
+        [[1, 0]],
+        [[0, 1, 2]] * 3,
+        [1, 0, 1],
+        [[1, 0, 1], [1]],
+        "ear",
+        None,
+        [[[1] * 3] * 3],
+        [[math.nan] * 3] * 3,
+    ):
         with pytest.raises(ValueError, match="detector: pattern must be a matrix of 0 and 1, at least 3x3"):
             chain.detector(pattern)
     with pytest.raises(ValueError, match="bright must be above dark, but got 1 and 1"):
         chain.detector(chain.EAR, dark=1, bright=1)
+    for level in ("3", None, math.nan, math.inf, True):
+        for name in ("dark", "bright"):
+            with pytest.raises(ValueError, match=f"detector: {name} must be a finite number, but got {level!r}"):
+                chain.detector(chain.EAR, **{name: level})
 
 
 EAR_CHAIN = {
@@ -105,7 +119,7 @@ def test_an_image_with_other_values_is_refused_before_the_detector_fires_falsely
         ({"layers": [{"filters": ear.FILTERS, "max_pool": "2"}]}, "max_pool must be an integer of at least 1"),
         ({"layers": [{"filters": ear.FILTERS, "padding": True}]}, "padding must be an integer of at least 0"),
         ({"layers": [{"filters": ear.FILTERS, "relu": "no"}]}, "relu must be true or false, but got 'no'"),
-        ({"pattern": chain.EAR, "dark": "3"}, "dark must be a number, but got '3'"),
+        ({"pattern": chain.EAR, "dark": "3"}, "dark must be a finite number, but got '3'"),
         ({"image": [[0] * 65]}, r"the image is \(1, 65\), but at most 64 a side"),
     ],
 )

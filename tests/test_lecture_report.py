@@ -20,6 +20,7 @@ pytest.importorskip("tqdm")
 from convkit import cli
 from convkit.commands import lecture as command
 from convkit.lecture import denoise, ear, english, ilsvrc, invariance, portuguese, report, tabular
+from tests.test_lecture import write_csv
 
 CHAIN = {"image": ear.IMAGE, "layers": [{"filters": ear.FILTERS, "padding": 1, "max_pool": 2}]}
 
@@ -86,11 +87,31 @@ def test_report_is_self_contained_and_complete(pages, language):
     assert re.findall(r'<(?:link|script|iframe)|src="(?!data:)|url\((?!#)|@import', page) == []
     for number, name in enumerate(report.CHAPTERS, 1):
         assert f"<h2>{number}. {escape(words.TITLES[name])}</h2>" in page
-    for text in ("148", "163", "&minus;70", "22,910,480", "126", "109.42", words.ABSENT, words.MAPS["window"], "0.713"):
+    numbers = ["22,910,480", "109.42", "0.713", "<td class=n>100.0<", "1.20x", "+6.5", ">0.7<", " 0.01;", "0.001"]
+    if language == "pt":
+        numbers = [text.translate(str.maketrans(",.", ".,")) for text in numbers]
+    for text in ("148", "163", "&minus;70", "126", words.ABSENT, words.MAPS["window"], *numbers):
         assert text in page, text
+    ilsvrc = {
+        "en": "1000 classes, 1.2 million training images, 150 thousand test images",
+        "pt": "1000 classes, 1,2 milhão de imagens de treino, 150 mil de teste",
+    }
+    assert ilsvrc[language] in " ".join(page.split())
     for tag in ("table", "svg", "figure", "div", "p", "tr", "td", "ul", "li"):
         assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
     assert "{" not in re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
+
+
+def test_portuguese_numbers_have_a_decimal_comma(pages):
+    """Nothing that people read on that page is written the English way; versions and names of files are no numbers."""
+    found = {}
+    for language, path in pages.items():
+        texts = re.sub(r"<style>.*?</style>|<title>.*?</title>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        texts = re.sub(r"<table>(?!.*<table>).*?</table>", "", texts, flags=re.DOTALL)  # the last: the machine's
+        texts = [text.replace(str(path.parent.parent), "") for text in re.findall(r">([^<>]+)<", texts)]
+        found[language] = re.findall(r"\d+[.,][\d.,]*\d", " ".join(texts))
+    assert found["en"] == [text.translate(str.maketrans(",.", ".,")) for text in found["pt"]]
+    assert len(found["pt"]) > 100
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -126,6 +147,35 @@ def test_report_in_a_browser(pages, tmp_path, width):
     assert found["height"] > 4000
 
 
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_exercise_1_on_a_csv_file(tmp_path, capsys, language):
+    """From the file to the page: its name, its columns, the proposed network, R² of both, in the page's language."""
+    path = tmp_path / "a & b.csv"
+    write_csv(path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace(lines[1].split(";")[3], "", 1), *lines[2:]]))
+    options = ["--csv", str(path), "--target", "size", "--quick", "--lang", language, "--output", str(tmp_path / "out")]
+    assert cli.run(["lecture", "table", *options]) == 0
+    printed = capsys.readouterr().out
+    found = re.search(r"table: 18 -> 8 -> 4 -> 1: ([\d.]+), scikit-learn ([\d.]+)", printed)
+    page, words = (tmp_path / "out" / "index.html").read_text(encoding="utf-8"), report.LANGUAGES[language]
+    decimal = words.DECIMAL
+    for score in found.groups():  # R² of each
+        assert f"<td class=n>{score.replace('.', decimal)}</td>" in page
+    assert "a &amp; b.csv: 400 " in page
+    assert words.R2 in page
+    assert "18 → 8 → 4 → 1" in page
+    assert f"0{decimal}003, " in page  # the rate
+    notes = {
+        "en": ("column x3: 1 missing values, taken for the median", "column kind: one feature for each of its 3 texts"),
+        "pt": (
+            "coluna x3: 1 valores ausentes, substituídos",
+            "coluna kind: um atributo para cada um dos seus 3 textos",
+        ),
+    }
+    assert all(note in page for note in notes[language])
+
+
 def test_command(tmp_path, capsys):
     assert list(report.CHAPTERS) == list(command.CHAPTERS)
     output, path = tmp_path / "out", tmp_path / "chain.json"
@@ -141,6 +191,7 @@ def test_command(tmp_path, capsys):
         (["cat"], "there is no chapter 'cat'"),
         (["ear", "--csv", "a.csv"], "--csv is for the chapter table"),
         (["--target", "x"], "--target names a column of a table"),
+        (["--task", "regression"], "--task is for a table: give --csv FILE"),
         (["filters", "--chain", str(tmp_path / "none.json")], "No such file"),
         (["table", "--csv", str(tmp_path / "none.csv")], "there is no file"),
     ):

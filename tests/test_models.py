@@ -1,5 +1,8 @@
 """The lecture's networks: sizes, names of parameters, and the same results as on torch.nn with the same weights."""
 
+import sysconfig
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -231,6 +234,33 @@ def test_compiles_without_a_graph_break(name):
         torch.manual_seed(1)
         found = torch.compile(ours, fullgraph=True, backend="aot_eager")(batch)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_inductor_computes_what_eager_does(training):
+    """With code that it generates and compiles around convkit's ops, gradients included."""
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except InvalidCxxCompiler:
+        pytest.skip("inductor finds no C++ compiler")
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        pytest.skip("inductor needs Python.h, which is not installed")
+    ours, _, batch = pair("small_cnn")
+    ours.train(training)
+    compiled = torch.compile(ours, fullgraph=True, backend="inductor")
+    with torch.set_grad_enabled(training):
+        expected, found = ours(batch), compiled(batch)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    if training:
+        labels, parameters = torch.arange(len(batch)) % 3, list(ours.parameters())
+        gradients = [
+            torch.autograd.grad(functional.cross_entropy(outputs, labels), parameters) for outputs in (expected, found)
+        ]
+        for a, b in zip(*gradients, strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

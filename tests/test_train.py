@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 pytest.importorskip("safetensors")
 pytest.importorskip("tqdm")
@@ -330,8 +331,37 @@ def test_bad_data_is_refused(data, error, message):
 def test_a_model_with_other_outputs_is_refused():
     with pytest.raises(ValueError, match=r"must return \(N, K\), but for one sample it returns \(1, 4, 6, 6\)"):
         fit(nn.Conv2d(1, 4, 3), (torch.randn(4, 1, 8, 8), torch.zeros(4).long()), config=Config(**QUIET))
-    with pytest.raises(ValueError, match="targets must be 2 finite values for each sample"):
+    with pytest.raises(ValueError, match="targets must be 2 values for each sample"):
         fit(mlp(5, [], 2), (INPUTS, LABELS.float()), config=Config(loss="mse", **QUIET))
+
+
+class Rows(Dataset):
+    """A dataset that is no TensorDataset: its samples are seen when they are loaded."""
+
+    def __init__(self, inputs, targets):
+        self.inputs, self.targets = inputs, targets
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        return self.inputs[index], self.targets[index]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_that_is_not_finite_is_named_not_taken_for_divergence(workers):
+    config, values = Config(workers=workers, **QUIET), Config(loss="mse", **QUIET)
+    for wrong in (Rows(SPOILT, LABELS), (SPOILT, LABELS)):
+        with pytest.raises(ValueError, match=r"train: the input of sample 7 is not finite"):
+            fit(mlp(5, [4], 3), wrong, config=config)
+        with pytest.raises(ValueError, match=r"(valid|evaluate): the input of sample 7 is not finite"):
+            fit(mlp(5, [4], 3), blobs(), wrong, config)
+        with pytest.raises(ValueError, match=r"evaluate.*: the input of sample 7 is not finite"):
+            evaluate(mlp(5, [4], 3), wrong, config)
+    with pytest.raises(ValueError, match=r"train: the target of sample 7 is not finite"):
+        fit(mlp(5, [4], 5), Rows(INPUTS, SPOILT), config=values)
+    with pytest.raises(ValueError, match=r"train: the target of sample 7 is not finite"):
+        fit(mlp(5, [4], 5), (INPUTS, SPOILT), config=values)
 
 
 def test_a_run_that_diverges_says_so_and_keeps_its_last_good_files(tmp_path):

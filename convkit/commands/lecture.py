@@ -49,6 +49,8 @@ def main(arguments):
             raise ValueError(f"lecture: --{option} is for the chapter {chapter}, which is not asked for")
     if arguments.target is not None and arguments.csv is None:
         raise ValueError("lecture: --target names a column of a table: give --csv FILE")
+    if arguments.task is not None and arguments.csv is None:
+        raise ValueError("lecture: --task is for a table: give --csv FILE")
     from convkit.lecture.report import Settings, write
 
     options = {name: getattr(arguments, name) for name in ("quick", "csv", "target", "task", "chain")}

@@ -2,6 +2,7 @@
 
 import json
 
+from convkit.commands.options import refuse_unused
 from convkit.models.catalog import CATALOG, build, default_hidden
 
 DESCRIPTION = """\
@@ -29,8 +30,8 @@ def main(arguments):
             raise ValueError("--input-size, --outputs and --hidden describe one model: name it")
         _list(arguments.json)
     else:
-        if arguments.hidden is not None and arguments.model != "mlp":
-            raise ValueError(f"--hidden is for an mlp, but the model is {arguments.model}")
+        if arguments.model != "mlp":
+            refuse_unused(arguments, ("hidden",), f"is for an mlp, but the model is {arguments.model}")
         for option, values in (("outputs", [arguments.outputs]), ("input-size", arguments.input_size or [])):
             if any(value is not None and value < 1 for value in values):
                 raise ValueError(f"--{option} must be at least 1, but got {' '.join(map(str, values))}")

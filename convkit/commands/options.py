@@ -3,6 +3,13 @@
 from convkit.models.catalog import CATALOG
 
 
+def refuse_unused(arguments, names, why):
+    """Raise a ValueError for the first option that is given though nothing would read it."""
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} {why}")
+
+
 def add_model(parser):
     """How a command is told which model to use."""
     group = parser.add_argument_group("model: a run, or a network with weights from elsewhere")

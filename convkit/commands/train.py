@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from convkit.commands.options import refuse_unused
 from convkit.models.catalog import CATALOG, KINDS, build, default_hidden
 
 # What suits each kind of data, where neither the command line nor the model says otherwise.
@@ -31,8 +32,8 @@ examples:
   convkit train wine --model mlp                   the lecture's network, 13 -> 8 -> 4 -> 3
   convkit train digits --model small-cnn           handwritten digits; a minute
   convkit train table.csv --model mlp --target price --task regression
-  convkit train photos/ --model vgg16 --epochs 20 --batch-size 32 --workers 4
-  convkit train photos/ --model vgg16 --epochs 20 --batch-size 32 --workers 4 --resume
+  convkit train photos/ --model vgg16 --epochs 20 --batch-size 32 --workers 2
+  convkit train photos/ --model vgg16 --epochs 20 --batch-size 32 --workers 2 --resume
   torchrun --nproc-per-node 2 -m convkit train mnist5k --model small-cnn     two processes, the same result"""
 
 
@@ -103,6 +104,8 @@ def main(arguments):
         if arguments.threads < 1:
             raise ValueError(f"--threads must be at least 1, but got {arguments.threads}")
         torch.set_num_threads(arguments.threads)
+    if arguments.model != "mlp":
+        refuse_unused(arguments, ("hidden",), f"is for an mlp, but the model is {arguments.model}")
     with distributed.processes(arguments.device):
         _train(arguments, say=print if distributed.rank() == 0 and not arguments.json else lambda *_: None)
 
@@ -132,6 +135,8 @@ def _train(arguments, say):
     recipe = RECIPES[kind] | CATALOG[arguments.model].recipe
     loss = "cross_entropy" if data.classes else "mse"
     config = Config(**{**recipe, "loss": loss, **_given(arguments, Config)})
+    if config.optimizer != "sgd":
+        refuse_unused(arguments, ("momentum",), f"is for sgd, but the optimizer is {config.optimizer}")
     hidden = arguments.hidden
     if hidden is None:
         hidden = default_hidden(data.input_size, len(data.classes) or None, len(data.train))

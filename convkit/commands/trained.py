@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from convkit.commands.options import refuse_unused
 from convkit.models.catalog import CATALOG, build
 from convkit.train import checkpoint, distributed
 from convkit.train.run import WEIGHTS
@@ -29,6 +30,8 @@ def open_model(arguments):
     if arguments.run is not None and arguments.model is not None:
         raise ValueError("name one model: --run RUN, or --model MODEL with --weights FILE")
     if arguments.model is None:
+        refuse_unused(arguments, ("weights", "classes", "image_size"), "is for --model MODEL; a run knows its own")
+    if arguments.model is None:
         trained = _from_run(Path(arguments.run or _latest()))
     elif arguments.weights is None:
         raise ValueError(f"--model {arguments.model} needs --weights FILE: without training it would only guess")
@@ -47,11 +50,12 @@ def _latest():
 
 
 def _filled(path, network, weights):
-    """The model ``build(*network)`` with these weights, which are not copied."""
+    """The model ``build(*network)`` with these weights in its own dtypes; they are not copied where they have those."""
     with torch.device("meta"):  # nothing is drawn that would be overwritten
         model = build(*network)
     checkpoint.check_weights(path, weights, model)
-    model.load_state_dict(weights, assign=True)
+    own = model.state_dict()
+    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()}, assign=True)
     return model
 
 
@@ -69,7 +73,8 @@ def _from_run(path):
 
 
 def read_weights(path):
-    """A state_dict from a safetensors file, or from torch's own format, of which only tensors are read."""
+    """A state_dict from a safetensors file, or from torch's own format, of which only tensors are read: a pickle with
+    more in it can run any code."""
     try:
         if Path(path).suffix == ".safetensors":
             return load_file(path)
@@ -77,13 +82,22 @@ def read_weights(path):
     except OSError:
         raise
     except Exception as error:  # damaged pickles raise anything
-        reason = str(error).partition(chr(10))[0] or type(error).__name__
-        raise ValueError(
-            f"{path} is no file of weights: it holds more than tensors, or is damaged: {reason}"
-        ) from error
+        raise ValueError(f"{path} is no file of weights: {_reason(error)}") from error
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise ValueError(f"{path} is no state_dict: names and tensors")
     return found
+
+
+def _reason(error):
+    """torch's refusal of a pickle in one line, with its advice."""
+    text = str(error)
+    if "WeightsUnpickler error:" not in text:
+        return f"it is damaged: {type(error).__name__} {text.partition(chr(10))[0]}".rstrip()
+    what = text.partition("WeightsUnpickler error:")[2].strip().partition("\n")[0].partition(". ")[0]
+    return (
+        f"it holds more than tensors ({what}). If you trust its source, and only then, make one of it: "
+        "torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW_FILE)"
+    )
 
 
 def _published(arguments):

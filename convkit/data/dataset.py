@@ -49,28 +49,47 @@ class Options:
         return default if given is None else given
 
 
+NOTES = {
+    "empty": "column {name} is empty: left out",
+    "missing": "column {name}: {count} missing values, taken for the median",
+    "texts": "column {name}: one feature for each of its {count} texts",
+    "unknown": "column {name}: {count} values that are none of {known}",
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was done with a column of a table: a name of ``NOTES`` and what fills its places; ``str`` makes the text."""
+
+    kind: str
+    values: dict
+
+    def __str__(self):
+        return NOTES[self.kind].format(**self.values)
+
+
 @dataclass(frozen=True)
 class Data:
     """A source, read and split.
 
     Attributes:
         name: the source.
-        train, valid, test: Datasets of (input, target); ``valid`` and ``test`` may be None.
+        train, valid, test: Datasets of (input, target), or None.
         classes: names of the classes, in the order of their numbers; empty for a regression.
         input_size: of one sample: (features,), (channels, height, width) or (channels, frames, height, width).
         outputs: what a model must return for a sample: the number of classes, or of values.
         preprocessing: how inputs, and targets of a regression, were made: numbers, texts and lists only.
-        notes: what was left out or filled in, for the reader.
+        notes: what was left out or filled in, for the reader: texts, or :class:`Note`.
     """
 
     name: str
-    train: Dataset
+    train: Dataset | None
     valid: Dataset | None
     test: Dataset | None
     classes: tuple[str, ...]
     input_size: tuple[int, ...]
     preprocessing: dict
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple = field(default=())
 
     @property
     def task(self):

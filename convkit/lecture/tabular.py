@@ -23,7 +23,7 @@ CLASSIFICATION_RATE, REGRESSION_RATE = 0.01, 0.003
 class Comparison:
     """Scores on the test part of each split, ours and scikit-learn's: accuracy in [0, 1], or R² of a regression.
 
-    ``data`` is the last of the splits.
+    ``data`` is the last of the splits; ``rate`` is the learning rate of both networks.
     """
 
     data: Data
@@ -31,6 +31,7 @@ class Comparison:
     suggestion: Suggestion
     convkit: np.ndarray
     sklearn: np.ndarray
+    rate: float
 
     @property
     def parameters_of_lecture(self):
@@ -62,10 +63,11 @@ def compare(source, seeds, *, target=None, task=None):
             )
             samples = len(x_train) + len(x_test)
             suggestion = suggest_mlp(x_train.shape[1], len(data.classes) or None, samples)
-            ours, theirs = _networks(suggestion.hidden, regression=not data.classes)
-            fitted = [network(random_state=seed).fit(x_train, y_train.squeeze()) for network in (ours, theirs)]
+            networks = _networks(suggestion.hidden, regression=not data.classes)
+            fitted = [network(random_state=seed).fit(x_train, y_train.squeeze()) for network in networks]
             scores.append([network.score(x_test, y_test.squeeze()) for network in fitted])
-    return Comparison(data, samples, suggestion, *np.array(scores).T)
+    [rate] = {network.learning_rate_init for network in fitted}
+    return Comparison(data, samples, suggestion, *np.array(scores).T, rate)
 
 
 def _networks(hidden, *, regression):

@@ -93,9 +93,9 @@ class Suggestion:
     def hidden(self):
         return list(self.widths[1:-1])
 
-    def reasons(self, sentences=REASONS):
-        """One sentence for each choice; ``sentences``: name -> text with places for the numbers."""
-        return [sentences[name].format(**numbers) for name, numbers in self.facts]
+    def reasons(self):
+        """One sentence for each choice."""
+        return [REASONS[name].format(**numbers) for name, numbers in self.facts]
 
     def __str__(self):
         network = " -> ".join(map(str, self.widths))

@@ -113,7 +113,10 @@ def load(path):
 
 
 def check_weights(path, weights, model):
-    """Raise a CheckpointError that names the first difference between ``weights`` and the model's state_dict."""
+    """Raise a CheckpointError that names the first difference between ``weights`` and the model's state_dict.
+
+    Floating-point numbers of another width are no difference: loading converts them.
+    """
     own = model.state_dict()
     for name in [*own, *weights]:
         if name not in weights or name not in own:
@@ -122,3 +125,6 @@ def check_weights(path, weights, model):
         if own[name].shape != weights[name].shape:
             sizes = f"{tuple(weights[name].shape)}, in the model {tuple(own[name].shape)}"
             raise CheckpointError(f"these are weights of another model: in {path}, {name} is {sizes}")
+        if own[name].is_floating_point() != weights[name].is_floating_point():
+            dtypes = f"{weights[name].dtype}, in the model {own[name].dtype}"
+            raise CheckpointError(f"{path} holds no weights that this model computes with: {name} is {dtypes}")

@@ -26,6 +26,14 @@ def add(tensor):
     return tensor
 
 
+def broadcast(tensors):
+    """Give ``tensors`` the values that they have in process 0, in place."""
+    for tensor in tensors if size() > 1 else ():
+        values = tensor.contiguous()
+        distributed.broadcast(values, 0)
+        tensor.copy_(values)
+
+
 def gather(value):
     """What every process has, as a list by rank."""
     values = [value] * size()

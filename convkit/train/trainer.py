@@ -63,9 +63,11 @@ class Trainer:
         self.optimizer.zero_grad()
         with autocast(self.config, self.device):
             outputs = self.forward(inputs)
+        samples, own = self.batches.share(self.batch)
         total = loss_sum(outputs.float(), targets, self.config.loss)
+        if not own:
+            total = total * 0
         # The mean over all processes: DistributedDataParallel averages over them, whatever their shares are.
-        samples = min(self.config.batch_size, self.batches.samples - self.batch * self.config.batch_size)
         self.scaler.scale(total * (distributed.size() / samples)).backward()
         self.scaler.unscale_(self.optimizer)
         if self.config.clip_norm is not None:
@@ -89,14 +91,15 @@ class Trainer:
         begin = time.perf_counter() - self.seconds
         for batch in self._bar(loader):
             inputs, targets = move(batch, self.device, self.config)
-            total = self.step(inputs, targets)
-            done = torch.stack([total.double(), torch.tensor(len(targets), device=self.device).double()])
+            total, (_, own) = self.step(inputs, targets), self.batches.share(self.batch)
+            done = torch.stack([total.double(), torch.tensor(own, device=self.device).double()])
             self.sums += done
             self.batch += 1
             self.seconds = time.perf_counter() - begin
             if on_step:
                 loss, samples = distributed.add(done.clone()).tolist()
                 on_step(loss / samples)
+        distributed.broadcast(self.model.buffers())  # as before each step: running statistics are those of process 0
         loss, samples = self.check()
         row = {"epoch": self.epoch + 1, "lr": self.lr, "seconds": self.seconds, "train_loss": loss / samples}
         if self.valid_data is not None:
@@ -204,17 +207,14 @@ def _check_samples(model, dataset, config):
         return
     if not inputs.is_floating_point():
         raise ValueError(f"train: inputs must be floating-point numbers, but got {inputs.dtype}")
-    bad = (~inputs.isfinite().flatten(1).all(1)).nonzero()
-    if len(bad):
-        raise ValueError(f"train: the input of sample {bad[0].item()} is not finite")
     with torch.no_grad(), evaluating(model):
         outputs = model(inputs[:1].to(next(model.parameters()).device))
     if outputs.dim() != 2:
         raise ValueError(f"train: the model must return (N, K), but for one sample it returns {tuple(outputs.shape)}")
     count, given = outputs.shape[1], f"{targets.dtype} of shape {tuple(targets.shape)}"
     if config.loss == "mse":
-        if targets.numel() != len(inputs) * count or not targets.isfinite().all():
-            raise ValueError(f"train: targets must be {count} finite values for each sample, but got {given}")
+        if targets.numel() != len(inputs) * count or targets.is_complex():
+            raise ValueError(f"train: targets must be {count} values for each sample, but got {given}")
     elif targets.dtype != torch.int64 or targets.dim() != 1:
         raise ValueError(f"train: targets must be class numbers, torch.int64 of shape (N,), but got {given}")
     elif targets.min() < 0 or targets.max() >= count:
