@@ -57,13 +57,19 @@ KERNELS = {
     "conv2d_depthwise_backward_weight/add_parts_kernel": Kernel(),
     "conv2d_depthwise_backward_weight/backward_weight_kernel": Kernel(),
     "conv2d_ffma/conv2d_ffma_kernel": Kernel(blocks=2, opcodes=(*FFMA, *COPIES), least_arch=80),
-    "conv2d_ffma_backward_weight/conv2d_ffma_backward_weight_kernel": Kernel(blocks=2, opcodes=FFMA, least_arch=80),
+    "conv2d_ffma_backward_weight/conv2d_ffma_backward_weight_kernel": Kernel(
+        blocks=2, opcodes=(*FFMA, *VECTORS), only="<float, true,", least_arch=80
+    ),
     "conv2d_generic/backward_input_kernel": Kernel(),
     "conv2d_generic/backward_weight_kernel": Kernel(),
     "conv2d_generic/conv2d_kernel": Kernel(),
     "conv2d_generic/conv2d_max_pool2d_kernel": Kernel(),
-    "conv2d_grouped/conv2d_grouped_kernel": Kernel(blocks=2, opcodes=("LDS.128", "FFMA")),
-    "conv2d_grouped_backward_weight/conv2d_grouped_backward_weight_kernel": Kernel(blocks=2, opcodes=("FFMA",)),
+    "conv2d_grouped/conv2d_grouped_kernel": Kernel(
+        blocks=2, opcodes=(*FFMA, *VECTORS), only="<float, true,", least_arch=80
+    ),
+    "conv2d_grouped_backward_weight/conv2d_grouped_backward_weight_kernel": Kernel(
+        blocks=2, opcodes=(r"FFMA", VECTORS[0]), only="<float, true,"
+    ),
     "conv2d_mma/conv2d_mma_kernel": Kernel(opcodes=MATRICES, least_arch=80),
     "conv2d_mma_backward_weight/conv2d_mma_backward_weight_kernel": Kernel(opcodes=MATRICES[:1], least_arch=80),
     "conv2d_prepare/conv2d_prepare_kernel": Kernel(blocks=4),

@@ -169,13 +169,6 @@ __global__ void __launch_bounds__(kThreads, 2) conv2d_grouped_kernel(const ConvG
   }
 }
 
-template <typename T>
-bool has_whole_stores(const ConvGemm<T>& p) {
-  bool whole = has_whole_quads(p.output, is_depthwise(p) ? p.groups : p.filters);
-  for (int i = 0; i < p.phase_count; ++i) whole = whole && p.phases[i].output % kQuad == 0;
-  return whole;
-}
-
 template <typename T, bool Whole, bool Depthwise>
 int launch_kernel(const ConvGemm<T>& p, void* stream) {
   constexpr int64_t kTiles = 4;  // of a block: enough to pay for loading the weights
@@ -188,7 +181,8 @@ int launch_kernel(const ConvGemm<T>& p, void* stream) {
   const int columns = threads_along_quads(quads, p.output.c == 1);
   const int64_t quad_tiles = ceil_div(quads, columns), tiles = ceil_div(rows, kThreads / columns * kPixels);
   const int64_t along = clamp(ceil_div(tiles, kTiles), 1, max(kMaxBlocks / quad_tiles, 1));
-  const GroupedCut cut{columns, static_cast<int>(quad_tiles), has_whole_stores(p)};
+  const GroupedCut cut{columns, static_cast<int>(quad_tiles),
+                       has_whole_quads(p.output, Depthwise ? p.groups : p.filters)};
   const Grid grid{{static_cast<unsigned>(quad_tiles * along), 1, static_cast<unsigned>(p.phase_count)},
                   kThreads,
                   sizeof(float) * kQuad * columns * static_cast<size_t>(min(depth, kDepth))};
