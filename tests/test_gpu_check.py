@@ -164,3 +164,19 @@ def test_the_csv_comes_back_as_it_was_written(tmp_path):
         writer.writerows(ROWS)
     assert gpu_table.read(path) == ROWS
     assert gpu_table.as_text(gpu_table.read(path), {}) == gpu_table.as_text(ROWS, {})
+
+
+def test_the_table_tells_rates_of_what_memory_bounds_and_means_of_other_calls():
+    pooling = {"layer": "pool2", "call": "max_pool2d", "precision": "ieee"}
+    rows = [
+        row(who="cudnn", format="NCHW", microseconds="300", **pooling),
+        row(who="convkit", format="NCHW", microseconds="150", gb_per_s="1500", **pooling),
+        row(who="convkit", format="channels_last", microseconds="160", gb_per_s="1400", **pooling),
+    ]
+    for layer, microseconds in (("res2", "100"), ("res3", "400")):
+        call = {"layer": layer, "call": "backward_input", "precision": "tf32", "format": "NCHW"}
+        rows += [row(who="cudnn", microseconds="200", **call), row(who="convkit", microseconds=microseconds, **call)]
+    lines = gpu_table.as_text(rows, {"copy": 3000.0}).splitlines()
+    assert ["max_pool2d", "pool2", "ieee", "300/-", "150/160", "2.00", "50"] in [line.split() for line in lines]
+    assert "backward_input: tf32 1.00 (2)" in lines
+    assert "backward_weight: not measured" in lines
