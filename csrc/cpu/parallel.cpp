@@ -9,7 +9,7 @@ namespace convkit {
 namespace {
 
 // Waking a second thread costs 10 to 20 us: about this many elements of a vectorised loop over memory.
-constexpr double kSerialWork = 1 << 18;
+constexpr double kSerialWork = 1 << 17;
 
 std::atomic<bool> in_forked_child{false};
 

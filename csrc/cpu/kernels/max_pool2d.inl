@@ -66,7 +66,7 @@ inline IntVec pool_channels(const MaxPool2d& pool, const ChannelsWindow& window,
     }
   }
   float* y = pool.output.data + out + c;
-  kFull ? store(y, winner.value) : store_first(y, winner.value, count);
+  kFull ? store_far(y, winner.value) : store_first(y, winner.value, count);
   if constexpr (kTaps)
     kFull ? store_bytes(pool.taps + out + c, winner.tap) : store_first_bytes(pool.taps + out + c, winner.tap, count);
   return winner.met_nan();
@@ -174,7 +174,7 @@ bool pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
       }
       nan |= winner.met_nan();
       const bool full = ow + kLanes <= room;
-      full ? store(y + out + ow, winner.value) : store_first(y + out + ow, winner.value, room - ow);
+      full ? store_far(y + out + ow, winner.value) : store_first(y + out + ow, winner.value, room - ow);
       if constexpr (kTaps)
         full ? store_bytes(pool.taps + out + ow, winner.tap)
              : store_first_bytes(pool.taps + out + ow, winner.tap, room - ow);
