@@ -166,22 +166,25 @@ inline Vec interleave_high(Vec a, Vec b, std::integer_sequence<int, Lane...>) {
   return pick(a, b, std::integer_sequence<int, kLanes / 2 + (Lane % 2 ? kLanes + Lane / 2 : Lane / 2)...>{});
 }
 
+inline void store_within(float* out, Vec v, int64_t room) {
+  if (room >= kLanes)
+    store_far(out, v);
+  else if (room > 0)
+    store_first(out, v, room);
+}
+
 // pixels[e][u] -> out[kStride * u + e]; only the first `room` are written.
 template <int kStride>
 inline void store_interleaved(float* out, const Vec* pixels, int64_t room) {
   constexpr auto kAll = std::make_integer_sequence<int, kLanes>{};
   Vec mixed[kStride];
-  if constexpr (kStride == 1) {
+  if constexpr (kStride == 1)
     mixed[0] = pixels[0];
-  } else if constexpr (kStride == 2) {
+  else if constexpr (kStride == 2)
     mixed[0] = interleave_low(pixels[0], pixels[1], kAll), mixed[1] = interleave_high(pixels[0], pixels[1], kAll);
-  } else {
-    for (int i = 0; i < kStride * kLanes; ++i) mixed[i / kLanes][i % kLanes] = pixels[i % kStride][i / kStride];
-  }
-  if (room >= kStride * kLanes)
-    for (int e = 0; e < kStride; ++e) store_far(out + e * kLanes, mixed[e]);
   else
-    std::memcpy(out, mixed, room * sizeof(float));
+    for (int i = 0; i < kStride * kLanes; ++i) mixed[i / kLanes][i % kLanes] = pixels[i % kStride][i / kStride];
+  for (int e = 0; e < kStride; ++e) store_within(out + e * kLanes, mixed[e], room - e * kLanes);
 }
 
 // Rows of one plane, in order. `grad` and `taps` are that plane's and may be read a little before and behind it. A
@@ -225,18 +228,6 @@ void gather_plane(const Pool2dShape& shape, const float* grad, const uint8_t* ta
   }
 }
 
-// Two pixels of a row for each lane, side by side; only the first `room` are written.
-inline void store_pairs(float* out, Vec even, Vec odd, int64_t room) {
-  constexpr auto kAll = std::make_integer_sequence<int, kLanes>{};
-  const Vec low = interleave_low(even, odd, kAll), high = interleave_high(even, odd, kAll);
-  if (room >= 2 * kLanes)
-    store_far(out, low), store_far(out + kLanes, high);
-  else if (room > kLanes)
-    store(out, low), store_first(out + kLanes, high, room - kLanes);
-  else if (room > 0)
-    store_first(out, low, room);
-}
-
 // Windows side by side that are two pixels wide: each gradient is read once and written, or a zero, at every position.
 // Vectors run over a row's end, as in gather_plane, but write zeros there.
 void scatter_pairs(const MaxPool2dBackward& pool, int64_t begin, int64_t end) {
@@ -253,7 +244,8 @@ void scatter_pairs(const MaxPool2dBackward& pool, int64_t begin, int64_t end) {
           const Vec value = lanes.load(grad + ow) + Vec{};  // a sum, of which -0.0 is none
           const IntVec tap = lanes.load_bytes(taps + ow);
           float* const to = out + 2 * ow;
-          store_pairs(to, tap == first_tap ? value : Vec{}, tap == second_tap ? value : Vec{}, out_end - to);
+          const Vec pixels[] = {tap == first_tap ? value : Vec{}, tap == second_tap ? value : Vec{}};
+          store_interleaved<2>(to, pixels, out_end - to);
         });
         if (s.iw > 2 * s.ow) std::memset(out + 2 * s.ow, 0, (s.iw - 2 * s.ow) * sizeof(float));
       }
