@@ -54,13 +54,13 @@ def suggests_channels_last(tensor):
     """Whether torch would give the result of an op on this 4-D tensor the channels_last format."""
     if tensor.dim() != 4 or tensor.stride(1) == 0:
         return False
+    (n, c, h, w), (stride_n, stride_c, stride_h, stride_w) = tensor.shape, tensor.stride()
     least = 0
-    for d in (1, 3, 2, 0):
-        size, stride = tensor.size(d), tensor.stride(d)
-        if size == 0 or stride < least or (d == 0 and least == tensor.stride(1)):
+    for size, stride in ((c, stride_c), (w, stride_w), (h, stride_h)):
+        if size == 0 or stride < least:
             return False
         least = stride * size if size > 1 else stride
-    return True
+    return n != 0 and stride_n >= least and least != stride_c
 
 
 def empty(sizes, channels_last, like, dtype=None):

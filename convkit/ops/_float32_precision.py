@@ -11,5 +11,5 @@ def _torch_allows_tf32():
 
 def follow_torch(algorithm, input):
     """The algorithm; of "auto" on CUDA, "auto_tf32" where torch's own convolutions may round float32 to TF32."""
-    may_round = algorithm == "auto" and input.device.type == "cuda" and input.dtype == torch.float32
+    may_round = algorithm == "auto" and input.is_cuda and input.dtype == torch.float32
     return "auto_tf32" if may_round and _torch_allows_tf32() else algorithm

@@ -11,7 +11,7 @@ namespace convkit {
 // kernel(input, output): both dense with the same strides; they may be one tensor.
 template <typename Kernel>
 Tensor relu_with(const Tensor& input, const Kernel& kernel) {
-  const Tensor output = torch::stable::empty_like(input);  // dense, with the input's strides where those are dense
+  const Tensor output = dense_like(input);
   kernel(with_strides_of(input, output), output);
   return output;
 }
@@ -32,7 +32,7 @@ Tensor relu_backward_with(const Tensor& grad_output, const Tensor& result, const
   CONVKIT_CHECK(grad_output.scalar_type() == result.scalar_type(),
                 "relu_backward: grad_output and result must have the same dtype, but got ",
                 dtype_name(grad_output.scalar_type()), " and ", dtype_name(result.scalar_type()));
-  const Tensor grad_input = torch::stable::empty_like(result);
+  const Tensor grad_input = dense_like(result);
   kernel(with_strides_of(grad_output, grad_input), with_strides_of(result, grad_input), grad_input);
   return grad_input;
 }

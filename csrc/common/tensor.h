@@ -34,6 +34,10 @@ bool suggests_channels_last(const Tensor& tensor);
 // Uninitialised, on the device of `like`.
 Tensor empty(IntHeaderOnlyArrayRef sizes, bool channels_last, ScalarType dtype, const Tensor& like);
 Tensor empty_strided(IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides, ScalarType dtype, const Tensor& like);
+// torch's empty_like: with the strides of `tensor` where those are dense.
+Tensor dense_like(const Tensor& tensor);
+// A vector, which is itself if its elements lie side by side, else a copy.
+Tensor contiguous_vector(const Tensor& vector);
 
 // A tensor that both tensors' elements can be walked in the same flat order with: `tensor` itself if its
 // strides are those of `like` and dense, else a copy with the strides of `like`.

@@ -52,7 +52,7 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
 void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
                         const std::optional<Tensor>& bias, const View4d<float>& output, const Conv2dPool* pool) {
   std::optional<Tensor> dense_bias;
-  if (bias) dense_bias = torch::stable::contiguous(*bias);
+  if (bias) dense_bias = contiguous_vector(*bias);
   const Conv2dEpilogue epilogue{dense_bias ? data<float>(*dense_bias) : nullptr, call.relu, pool};
   const View4d<const float> x = const_view<float>(input), w = const_view<float>(weight);
   if (call.algorithm == Conv2dAlgorithm::kWinograd)

@@ -49,7 +49,7 @@ void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, c
   drop_skipped_pixels(conv.shape, conv.input);
   if (!epilogue.pool) join_rows(conv.shape, conv.input, output);
   Conv2dShape& s = conv.shape;
-  const Conv2dSums sums = epilogue.pool ? Conv2dSums::kScratch : conv2d_sums(conv.shape, output);
+  const Conv2dSums sums = conv2d_sums(conv.shape, epilogue.pool ? epilogue.pool->output : output, epilogue.pool);
   conv.blocking = conv2d_blocking(conv.shape, kernel, sums, epilogue.pool ? &epilogue.pool->shape : nullptr);
   // Weights that several tasks need are packed once for all of them, if they fit in cache.
   const int64_t users = s.n * conv.blocking.row_bands * conv.blocking.col_bands;

@@ -79,7 +79,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
     return output;
   }
   std::optional<Tensor> dense_bias;
-  if (bias) dense_bias = torch::stable::contiguous(*bias);
+  if (bias) dense_bias = contiguous_vector(*bias);
   const float* bias_data = dense_bias ? data<float>(*dense_bias) : nullptr;
   if (rows <= kLinearRows && weight.stride(1) == 1)
     linear_rows(input, weight, bias_data, relu, output);

@@ -63,9 +63,9 @@ bool taps_are_inside(const Pool2dShape& s, const View4d<const Tap>& taps) {
         const int64_t i = tap / s.kw, j = tap % s.kw;
         return i >= h.begin && i < h.end && j >= w.begin && j < w.end;
       };
-      bool byte_inside[kLargestByteArea + 1];  // by tap, so that the planes need no division
-      for (int64_t tap = 0; sizeof(Tap) == 1 && tap <= kLargestByteArea; ++tap)
-        byte_inside[tap] = tap < s.area() ? inside(tap) : may_be_dead && tap == kDeadTap;
+      bool byte_inside[kLargestByteArea + 1] = {};  // by tap, so that the planes need no division
+      for (int64_t tap = 0; sizeof(Tap) == 1 && tap < s.area(); ++tap) byte_inside[tap] = inside(tap);
+      if (may_be_dead) byte_inside[kDeadTap] = true;
       for (int64_t n = 0; n < s.n; ++n) {
         for (int64_t c = 0; c < s.c; ++c) {
           const Tap tap = taps.data[n * taps.n + c * taps.c + oh * taps.h + ow * taps.w];

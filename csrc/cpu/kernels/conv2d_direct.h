@@ -14,10 +14,12 @@ constexpr int64_t kConv2dChain = 512;
 enum class Conv2dSums { kInPlace, kScratch, kPlanes };
 
 // How one call is cut: into tasks over images, groups, bands of the output and chunks of output channels, and inside a
-// task into chunks of input channels. A function of shape and tile size alone (csrc/cpu/conv2d_blocking.cpp).
+// task into chunks of input channels. Packed weights depend on the chunks, and those on the weight's shape alone. A
+// function of shape and tile size alone (csrc/cpu/conv2d_blocking.cpp).
 struct Conv2dBlocking {
   int64_t ic_chunk, ic_chunks;  // kh * kw * ic_chunk products are added to the output at a time
   int64_t oc_chunk, oc_chunks;  // a multiple of the tile's columns, except where a group has fewer
+  int64_t oc_part, oc_parts;    // what a task owns: a chunk or an equal part of one
   int64_t rows, row_bands;      // output rows of a task
   int64_t cols, col_bands;      // output columns of a task
   int64_t band_h, band_w;       // input rows and columns that such a task reads
@@ -48,9 +50,7 @@ struct Conv2dDirect {
   bool relu = false;
   const Conv2dPool* pool = nullptr;  // or null; then `output` is not used
 
-  int64_t tasks() const {
-    return shape.n * shape.groups * blocking.row_bands * blocking.col_bands * blocking.oc_chunks;
-  }
+  int64_t tasks() const { return shape.n * shape.groups * blocking.row_bands * blocking.col_bands * blocking.oc_parts; }
   // A block of packed weights: a chunk of a group's output channels x a chunk of its input channels.
   int64_t weight_blocks() const { return shape.groups * blocking.oc_chunks * blocking.ic_chunks; }
   int64_t block_floats() const { return blocking.weight_floats; }

@@ -23,8 +23,8 @@ ConvTask decode(const Conv2dDirect& conv, int64_t task) {
   const Conv2dBlocking& b = conv.blocking;
   ConvTask t;
   // Output channels run fastest: neighbouring tasks, which a thread gets in a row, share their input band.
-  t.oc = task % b.oc_chunks * b.oc_chunk;
-  task /= b.oc_chunks;
+  t.oc = task % b.oc_parts * b.oc_part;
+  task /= b.oc_parts;
   t.col = task % b.col_bands * b.cols;
   task /= b.col_bands;
   t.row = task % b.row_bands * b.rows;
@@ -33,7 +33,7 @@ ConvTask decode(const Conv2dDirect& conv, int64_t task) {
   t.n = task / s.groups;
   t.rows = min(b.rows, s.oh - t.row);
   t.cols = min(b.cols, s.ow - t.col);
-  t.ocs = min(b.oc_chunk, s.group_oc() - t.oc);
+  t.ocs = min(b.oc_part, s.group_oc() - t.oc);
   return t;
 }
 
@@ -142,7 +142,9 @@ void conv2d_direct_forward(const Conv2dDirect& conv, int64_t task, float* scratc
     const int64_t ics = min(b.ic_chunk, s.group_ic() - ic);
     if (!in_place) pack_input(conv, t, ic, ics, band);
     const int64_t block = (t.group * b.oc_chunks + t.oc / b.oc_chunk) * b.ic_chunks + ic / b.ic_chunk;
-    const float* panels = conv.packed_weight ? conv.packed_weight + block * conv.block_floats() : scratch_panels;
+    const float* panels = scratch_panels;
+    if (conv.packed_weight)
+      panels = conv.packed_weight + block * conv.block_floats() + t.oc % b.oc_chunk * s.kh * s.kw * ics;
     if (!conv.packed_weight) pack_weight(conv, t, ic, ics, scratch_panels);
     const bool last = ic + ics == s.group_ic();
     GemmTile tile = window_products(s, ics, b.band_w);

@@ -9,12 +9,14 @@ namespace convkit {
 namespace {
 
 // Rows x 2 vectors: with 32 registers 8 x 2 accumulators, with 16 registers 6 x 2, beside two of B and one broadcast.
+// Where one vector has all columns, as many rows again keep the multiply-adds busy, and 9 rows, the taps of a 3x3
+// window, are one tile.
 constexpr int kTileVecs = 2;
 constexpr int kTileCols = kTileVecs * kLanes;
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kTileRows = 8;
+constexpr int kTileRows = 8, kNarrowRows = 14;
 #else
-constexpr int kTileRows = 6;
+constexpr int kTileRows = 6, kNarrowRows = 12;
 #endif
 
 struct GemmTile {
@@ -105,21 +107,24 @@ void gemm_tile(const GemmTile& tile) {
 typedef void GemmTileFunction(const GemmTile&);
 
 struct GemmTiles {
-  GemmTileFunction* of[kTileVecs][kTileRows];  // by vectors - 1, rows - 1
+  GemmTileFunction *narrow[kNarrowRows], *wide[kTileRows];  // by rows - 1; of one vector, of two
 };
 
-template <int... Row>
-constexpr GemmTiles make_gemm_tiles(std::integer_sequence<int, Row...>) {
+template <int... Narrow, int... Wide>
+constexpr GemmTiles make_gemm_tiles(std::integer_sequence<int, Narrow...>, std::integer_sequence<int, Wide...>) {
   static_assert(kTileVecs == 2);
-  return {{{gemm_tile<Row + 1, 1>...}, {gemm_tile<Row + 1, 2>...}}};
+  return {{gemm_tile<Narrow + 1, 1>...}, {gemm_tile<Wide + 1, 2>...}};
 }
 
-constexpr GemmTiles kGemmTiles = make_gemm_tiles(std::make_integer_sequence<int, kTileRows>{});
+constexpr GemmTiles kGemmTiles =
+    make_gemm_tiles(std::make_integer_sequence<int, kNarrowRows>{}, std::make_integer_sequence<int, kTileRows>{});
 
 // Walks `rows` rows of A in tiles of equal height, as near as can be: 14 rows in tiles of at most 6 are 5 + 5 + 4.
 inline void gemm_rows(GemmTile tile, int64_t rows) {
-  const auto& tiles = kGemmTiles.of[(tile.cols - 1) / kLanes];
-  for (int64_t left = (rows + kTileRows - 1) / kTileRows; left > 0; --left) {
+  const bool narrow = tile.cols <= kLanes;
+  const auto* tiles = narrow ? kGemmTiles.narrow : kGemmTiles.wide;
+  const int64_t most = narrow ? kNarrowRows : kTileRows;
+  for (int64_t left = (rows + most - 1) / most; left > 0; --left) {
     const int64_t height = (rows + left - 1) / left;
     tiles[height - 1](tile);
     tile.a += height * tile.a_row;

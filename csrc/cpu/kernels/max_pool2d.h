@@ -40,8 +40,13 @@ inline int64_t max_pool2d_row_floats(const Pool2dShape& s, int64_t lanes) {
   const int64_t read = (round_up(s.ow, lanes) - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1 + 2 * lanes;
   return round_up(max(read, s.pad_w + s.iw), 16);
 }
+// Input rows that are copied at a time: those of eight output rows.
+inline int64_t max_pool2d_band_rows(const Pool2dShape& s) {
+  const int64_t output_rows = s.stride_h <= s.kh ? min(8, s.oh) : 1;
+  return min((output_rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1, s.ih);
+}
 inline int64_t max_pool2d_scratch_floats(const Pool2dShape& s, int64_t lanes) {
-  return s.kh * max_pool2d_row_floats(s, lanes) + round_up(s.ow, lanes);
+  return max_pool2d_band_rows(s) * max_pool2d_row_floats(s, lanes) + round_up(s.ow, lanes);
 }
 
 // Whether backward_planes knows the window, and looks at few windows for each pixel.

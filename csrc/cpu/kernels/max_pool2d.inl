@@ -2,9 +2,9 @@
 // the first maximum and the last NaN win. Values only, or with the winner's tap.
 //
 // channels_last: vectors run over channels, and a window is a plain loop. Contiguous: vectors run over output columns.
-// Each input row of the window is copied to scratch with -inf around it, so that no vector meets an edge; with stride 2
-// a vector is the even lanes of two loads. Rows come in order and columns inside them, so the rule holds without
-// comparing taps.
+// Input rows are copied to scratch with -inf around them, so that no vector meets an edge, a few output rows' at a
+// time: loads soon after the stores would wait for them. With stride 2 a vector is the even lanes of two loads. Rows
+// come in order and columns inside them, so the rule holds without comparing taps.
 #pragma once
 
 #include "cpu/kernels/max_pool2d.h"
@@ -66,7 +66,7 @@ inline IntVec pool_channels(const MaxPool2d& pool, const ChannelsWindow& window,
     }
   }
   float* y = pool.output.data + out + c;
-  kFull ? store(y, winner.value) : store_first(y, winner.value, count);
+  kFull ? store_far(y, winner.value) : store_first(y, winner.value, count);
   if constexpr (kTaps)
     kFull ? store_bytes(pool.taps + out + c, winner.tap) : store_first_bytes(pool.taps + out + c, winner.tap, count);
   return winner.met_nan();
@@ -84,7 +84,8 @@ inline IntVec pool_all_channels(const MaxPool2d& pool, const ChannelsWindow& win
 
 // Returns whether the row holds: it may not where a NaN was met without kExact.
 template <bool kTaps, bool kExact, int kWindow>
-bool pool_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) {
+bool pool_channels_last_row(const MaxPool2d& problem, int64_t n, int64_t oh) {
+  const MaxPool2d pool = problem;  // a copy, of which compilers know that no store changes it
   const Pool2dShape& s = pool.shape;
   const WindowRange h = window_h(s, oh);
   const float* x = pool.input.data + n * pool.input.n + (oh * s.stride_h - s.pad_h) * pool.input.h;
@@ -129,13 +130,17 @@ inline Vec load_strided(const float* p, int64_t stride) {
   return v;
 }
 
-// Returns whether the rows hold, as above.
-template <bool kTaps, bool kExact, int kStride>
-bool pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
+// Returns whether the rows hold, as above. kWidth > 0: the window's width; its loop unrolls.
+template <bool kTaps, bool kExact, int kStride, int kWidth>
+bool pool_plane_rows(const MaxPool2d& problem, int64_t begin, int64_t end, float* scratch) {
+  const MaxPool2d pool = problem;  // a copy, of which compilers know that no store changes it
   const Pool2dShape& s = pool.shape;
   const int64_t padded = max_pool2d_row_floats(s, kLanes);
-  int32_t* first = reinterpret_cast<int32_t*>(scratch + s.kh * padded);  // of each column, the first position inside
-  for (int64_t i = 0; i < s.kh * padded; ++i) scratch[i] = kLowest;
+  const int64_t band_rows = max_pool2d_band_rows(s);
+  int32_t* first =
+      reinterpret_cast<int32_t*>(scratch + band_rows * padded);  // of each column, the first position inside
+  const float* copied_plane = nullptr;
+  int64_t copied_begin = 0, copied_end = 0;  // rows of that plane
   if constexpr (kTaps)
     for (int64_t ow = 0; ow < round_up(s.ow, kLanes); ++ow) first[ow] = static_cast<int32_t>(window_w(s, ow).begin);
   const float* input_end =
@@ -147,17 +152,24 @@ bool pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
     if (oh == s.oh) oh = 0, ++c;
     if (c == s.c) c = 0, ++n;
     const WindowRange h = window_h(s, oh);
-    const float* image =
-        pool.input.data + n * pool.input.n + c * pool.input.c + (oh * s.stride_h - s.pad_h) * pool.input.h;
+    const float* plane = pool.input.data + n * pool.input.n + c * pool.input.c;
+    const int64_t top = oh * s.stride_h - s.pad_h;
+    const float* image = plane + top * pool.input.h;
     const int64_t row_step = s.dilation_h * pool.input.h;
     // A row is read where it lies if no lane that counts meets an edge and no load passes the end of the tensor.
     const float* rows = image;
     int64_t rows_step = row_step;
     if (s.pad_w > 0 || (s.ow - 1) * s.stride_w + (s.kw - 1) * s.dilation_w >= s.iw ||
         image + (h.end - 1) * row_step + padded > input_end) {
-      for (int64_t i = h.begin; i < h.end; ++i)
-        std::memcpy(scratch + i * padded + s.pad_w, image + i * row_step, s.iw * sizeof(float));
-      rows = scratch, rows_step = padded;
+      const int64_t from = top + h.begin * s.dilation_h, to = top + (h.end - 1) * s.dilation_h + 1;
+      if (plane != copied_plane || from < copied_begin || to > copied_end) {
+        if (!copied_plane)
+          for (int64_t i = 0; i < band_rows * padded; ++i) scratch[i] = kLowest;
+        copied_plane = plane, copied_begin = from, copied_end = min(from + band_rows, s.ih);
+        for (int64_t i = from; i < copied_end; ++i)
+          std::memcpy(scratch + (i - from) * padded + s.pad_w, plane + i * pool.input.h, s.iw * sizeof(float));
+      }
+      rows = scratch + (top - copied_begin) * padded, rows_step = s.dilation_h * padded;
     }
     // Output rows lie one behind the other: a vector may run over a row's end where this task overwrites that later.
     const int64_t out = r * s.ow, room = (end - r) * s.ow;
@@ -169,12 +181,13 @@ bool pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
         const float* p = rows + i * rows_step + ow * s.stride_w;
         prefetch_ahead(p);
         if constexpr (kStride == 2) prefetch_ahead(p + kLanes);
-        for (int64_t j = 0; j < s.kw; ++j, p += s.dilation_w)
+#pragma GCC unroll 3
+        for (int64_t j = 0; j < (kWidth ? kWidth : s.kw); ++j, p += s.dilation_w)
           winner.meet(load_strided<kStride>(p, s.stride_w), static_cast<int32_t>(i * s.kw + j));
       }
       nan |= winner.met_nan();
       const bool full = ow + kLanes <= room;
-      full ? store(y + out + ow, winner.value) : store_first(y + out + ow, winner.value, room - ow);
+      full ? store_far(y + out + ow, winner.value) : store_first(y + out + ow, winner.value, room - ow);
       if constexpr (kTaps)
         full ? store_bytes(pool.taps + out + ow, winner.tap)
              : store_first_bytes(pool.taps + out + ow, winner.tap, room - ow);
@@ -183,25 +196,21 @@ bool pool_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* s
   return kExact || !any(nan);
 }
 
-template <bool kTaps, bool kExact>
-bool pool_plane_rows_of_stride(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
-  switch (pool.shape.stride_w) {
-    case 1:
-      return pool_plane_rows<kTaps, kExact, 1>(pool, begin, end, scratch);
-    case 2:
-      return pool_plane_rows<kTaps, kExact, 2>(pool, begin, end, scratch);
-    default:
-      return pool_plane_rows<kTaps, kExact, 0>(pool, begin, end, scratch);
-  }
+template <bool kTaps>
+void pool_plane_rows_of_window(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
+  const int64_t stride = pool.shape.stride_w, width = pool.shape.kw;
+  auto kernel = pool_plane_rows<kTaps, false, 0, 0>;
+  if (stride == 1) kernel = width == 3 ? pool_plane_rows<kTaps, false, 1, 3> : pool_plane_rows<kTaps, false, 1, 0>;
+  if (stride == 2)
+    kernel = width == 2   ? pool_plane_rows<kTaps, false, 2, 2>
+             : width == 3 ? pool_plane_rows<kTaps, false, 2, 3>
+                          : pool_plane_rows<kTaps, false, 2, 0>;
+  if (!kernel(pool, begin, end, scratch)) pool_plane_rows<kTaps, true, 0, 0>(pool, begin, end, scratch);
 }
 
 void max_pool2d_plane_rows(const MaxPool2d& pool, int64_t begin, int64_t end, float* scratch) {
-  if (pool.taps)
-    pool_plane_rows_of_stride<true, false>(pool, begin, end, scratch) ||
-        pool_plane_rows_of_stride<true, true>(pool, begin, end, scratch);
-  else
-    pool_plane_rows_of_stride<false, false>(pool, begin, end, scratch) ||
-        pool_plane_rows_of_stride<false, true>(pool, begin, end, scratch);
+  pool.taps ? pool_plane_rows_of_window<true>(pool, begin, end, scratch)
+            : pool_plane_rows_of_window<false>(pool, begin, end, scratch);
 }
 
 }  // namespace

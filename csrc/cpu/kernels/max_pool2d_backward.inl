@@ -44,7 +44,7 @@ inline void gather_channels(const Candidate* candidates, int64_t num_candidates,
       const IntVec won = load_bytes(candidates[k].taps + c) == broadcast_int(candidates[k].tap);
       sum += won ? load(candidates[k].grad + c) : Vec{};
     }
-    store(out + c, sum);
+    store_far(out + c, sum);
   }
   if (c == channels) return;
   Vec sum{};
@@ -69,7 +69,7 @@ void scatter_channels_last_row(const MaxPool2dBackward& pool, int64_t n, int64_t
       for (int64_t i = 0; i < s.kh; ++i)
         for (int64_t j = 0; j < s.kw; ++j) {
           const IntVec won = tap == broadcast_int(static_cast<int32_t>(i * s.kw + j));
-          lanes.store(rows + (i * s.iw + ow * s.kw + j) * s.c + c, won ? value : Vec{});
+          lanes.store_far(rows + (i * s.iw + ow * s.kw + j) * s.c + c, won ? value : Vec{});
         }
     });
   }
@@ -166,49 +166,92 @@ inline Vec interleave_high(Vec a, Vec b, std::integer_sequence<int, Lane...>) {
   return pick(a, b, std::integer_sequence<int, kLanes / 2 + (Lane % 2 ? kLanes + Lane / 2 : Lane / 2)...>{});
 }
 
+inline void store_within(float* out, Vec v, int64_t room) {
+  if (room >= kLanes)
+    store_far(out, v);
+  else if (room > 0)
+    store_first(out, v, room);
+}
+
 // pixels[e][u] -> out[kStride * u + e]; only the first `room` are written.
 template <int kStride>
 inline void store_interleaved(float* out, const Vec* pixels, int64_t room) {
   constexpr auto kAll = std::make_integer_sequence<int, kLanes>{};
   Vec mixed[kStride];
-  if constexpr (kStride == 1) {
+  if constexpr (kStride == 1)
     mixed[0] = pixels[0];
-  } else if constexpr (kStride == 2) {
+  else if constexpr (kStride == 2)
     mixed[0] = interleave_low(pixels[0], pixels[1], kAll), mixed[1] = interleave_high(pixels[0], pixels[1], kAll);
-  } else {
-    for (int i = 0; i < kStride * kLanes; ++i) mixed[i / kLanes][i % kLanes] = pixels[i % kStride][i / kStride];
-  }
-  if (room >= kStride * kLanes)
-    for (int e = 0; e < kStride; ++e) store(out + e * kLanes, mixed[e]);
   else
-    std::memcpy(out, mixed, room * sizeof(float));
+    for (int i = 0; i < kStride * kLanes; ++i) mixed[i / kLanes][i % kLanes] = pixels[i % kStride][i / kStride];
+  for (int e = 0; e < kStride; ++e) store_within(out + e * kLanes, mixed[e], room - e * kLanes);
 }
 
 // Rows of one plane, in order. `grad` and `taps` are that plane's and may be read a little before and behind it. A
 // vector may run over a row's end, where a later row overwrites that: `end` is the end of what may be written.
-template <int kStride>
-void gather_plane(const Pool2dShape& s, const float* grad, const uint8_t* taps, float* out, float* end,
+// kCount0 and kCount1 are num_columns, or 0: any.
+template <int kStride, int kCount0, int kCount1>
+void gather_plane(const Pool2dShape& shape, const float* grad, const uint8_t* taps, float* out, float* end,
                   const WindowColumn* columns, const int64_t* num_columns) {
+  // Copies, of which compilers know that no store changes them.
+  const Pool2dShape s = shape;
+  WindowColumn known[kCount0 + kCount1 + 1];
+  for (int k = 0; k < kCount0 + kCount1; ++k) known[k] = columns[k < kCount0 ? k : s.kw + k - kCount0];
   WindowsOver rows{s.stride_h, s.pad_h, s.kh - 1, s.oh};
   for (int64_t h = 0; h < s.ih; ++h, out += s.iw) {
     rows.move_to(h);
+    const int64_t first = rows.first, last = rows.last, tap = (h + s.pad_h - first * s.stride_h) * s.kw;
     for (int64_t u = 0; u * kStride < s.iw; u += kLanes) {
       Vec pixels[kStride] = {};
-      for (int64_t oh = rows.first; oh <= rows.last; ++oh) {
-        const IntVec first_tap = broadcast_int(static_cast<int32_t>((h + s.pad_h - oh * s.stride_h) * s.kw));
-        const int64_t at = oh * s.ow + u;
+      IntVec first_tap = broadcast_int(static_cast<int32_t>(tap));
+      int64_t at = first * s.ow + u;
+      for (int64_t oh = first; oh <= last; ++oh) {
+        const auto gather = [&](int e, auto known_count) {
+          constexpr int kCount = known_count;
+          const int64_t count = kCount ? kCount : num_columns[e];
 #pragma GCC unroll 4
-        for (int e = 0; e < kStride; ++e) {
-          for (int64_t k = 0; k < num_columns[e]; ++k) {
-            const auto [offset, wanted] = columns[e * s.kw + k];
+          for (int64_t k = 0; k < count; ++k) {
+            const auto [offset, wanted] = kCount ? known[e * kCount0 + k] : columns[e * s.kw + k];
             const IntVec won = load_bytes(taps + at + offset) == load(wanted + u) + first_tap;
             pixels[e] += won ? load(grad + at + offset) : Vec{};
           }
-        }
+        };
+        gather(0, std::integral_constant<int, kCount0>{});
+        if constexpr (kStride > 1) gather(1, std::integral_constant<int, kCount1>{});
+        if constexpr (kStride > 2) gather(2, std::integral_constant<int, 0>{});
+        first_tap -= broadcast_int(static_cast<int32_t>(s.stride_h * s.kw));
+        at += s.ow;
       }
       float* to = out + u * kStride;
       store_interleaved<kStride>(to, pixels, end - to);
     }
+  }
+}
+
+// Windows side by side that are two pixels wide: each gradient is read once and written, or a zero, at every position.
+// Vectors run over a row's end, as in gather_plane, but write zeros there.
+void scatter_pairs(const MaxPool2dBackward& pool, int64_t begin, int64_t end) {
+  const Pool2dShape& s = pool.shape;
+  const float* grad = pool.grad_output + begin * s.oh * s.ow;
+  const uint8_t* taps = pool.taps + begin * s.oh * s.ow;
+  float *out = pool.grad_input + begin * s.ih * s.iw, *const out_end = pool.grad_input + end * s.ih * s.iw;
+  const int64_t rows_left = s.ih - s.oh * s.kh;
+  for (int64_t p = begin; p < end; ++p) {
+    for (int64_t oh = 0; oh < s.oh; ++oh, grad += s.ow, taps += s.ow) {
+      for (int64_t i = 0; i < s.kh; ++i, out += s.iw) {
+        const IntVec first_tap = broadcast_int(static_cast<int32_t>(2 * i)), second_tap = first_tap + 1;
+        for_each_vector_of(s.ow, [&](int64_t ow, auto lanes) {
+          const Vec value = lanes.load(grad + ow) + Vec{};  // a sum, of which -0.0 is none
+          const IntVec tap = lanes.load_bytes(taps + ow);
+          float* const to = out + 2 * ow;
+          const Vec pixels[] = {tap == first_tap ? value : Vec{}, tap == second_tap ? value : Vec{}};
+          store_interleaved<2>(to, pixels, out_end - to);
+        });
+        if (s.iw > 2 * s.ow) std::memset(out + 2 * s.ow, 0, (s.iw - 2 * s.ow) * sizeof(float));
+      }
+    }
+    std::memset(out, 0, rows_left * s.iw * sizeof(float));
+    out += rows_left * s.iw;
   }
 }
 
@@ -220,6 +263,11 @@ void gather_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, fl
   int64_t num_columns[kStride];
   int32_t* wanted = reinterpret_cast<int32_t*>(scratch);
   list_columns<kStride>(s, wanted, columns, num_columns);
+  auto gather = gather_plane<kStride, 0, 0>;
+  if constexpr (kStride == 1)
+    if (s.kw == 3) gather = gather_plane<1, 3, 0>;
+  if constexpr (kStride == 2)
+    if (s.kw == 3) gather = num_columns[0] == 1 ? gather_plane<2, 1, 2> : gather_plane<2, 2, 1>;
   float* grad_copy = scratch + s.kw * max_pool2d_backward_row(s, kLanes);
   uint8_t* taps_copy = reinterpret_cast<uint8_t*>(grad_copy + windows + 2 * margin);
   for (int64_t p = begin; p < end; ++p) {
@@ -230,12 +278,12 @@ void gather_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, fl
       std::memcpy(taps_copy + margin, taps, windows);
       grad = grad_copy + margin, taps = taps_copy + margin;
     }
-    gather_plane<kStride>(s, grad, taps, pool.grad_input + p * pixels, pool.grad_input + end * pixels, columns,
-                          num_columns);
+    gather(s, grad, taps, pool.grad_input + p * pixels, pool.grad_input + end * pixels, columns, num_columns);
   }
 }
 
 void max_pool2d_backward_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, float* scratch) {
+  if (windows_side_by_side(pool.shape) && pool.shape.kw == 2) return scatter_pairs(pool, begin, end);
   switch (pool.shape.stride_w) {
     case 1:
       return gather_planes<1>(pool, begin, end, scratch);

@@ -153,11 +153,17 @@ void store_pixels(const float* pixels, int64_t row, int64_t pixel, const View4d<
 // vector squared at a time, and each vector goes where its tap belongs.
 void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int64_t taps, int64_t ics, float* panel) {
   const int64_t steps = taps * ics;
-  for (int64_t v = 0; v + kLanes <= cols; v += kLanes) {
+  for (int64_t v = 0; v < cols; v += kLanes) {
     int64_t i = 0, tap = 0;
     for (int64_t step = 0; step + kLanes <= steps; step += kLanes) {
       Vec block[kLanes];
-      load_transposed(source + v * row + step, row, block);
+      if (v + kLanes <= cols) {
+        load_transposed(source + v * row + step, row, block);
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r) block[r] = v + r < cols ? load(source + (v + r) * row + step) : Vec{};
+        transpose(block);
+      }
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) {
         store(panel + (tap * ics + i) * kTileCols + v, block[r]);
@@ -165,9 +171,8 @@ void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int6
       }
     }
   }
-  const int64_t whole_cols = cols / kLanes * kLanes, whole_steps = steps / kLanes * kLanes;
   for (int64_t col = 0; col < cols; ++col)
-    for (int64_t step = col < whole_cols ? whole_steps : 0; step < steps; ++step)
+    for (int64_t step = steps / kLanes * kLanes; step < steps; ++step)
       panel[(step % taps * ics + step / taps) * kTileCols + col] = source[col * row + step];
 }
 

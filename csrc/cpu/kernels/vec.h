@@ -91,14 +91,22 @@ inline void store_bytes(uint8_t* p, IntVec v) {
 #endif
 }
 inline IntVec load_first_bytes(const uint8_t* p, int64_t count) {
+#if defined(__AVX512F__)
+  return (IntVec)_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_maskz_loadu_epi8(first_lanes(count), p));
+#else
   uint8_t bytes[kLanes] = {};
   std::memcpy(bytes, p, count);
   return load_bytes(bytes);
+#endif
 }
 inline void store_first_bytes(uint8_t* p, IntVec v, int64_t count) {
+#if defined(__AVX512F__)
+  _mm512_mask_cvtepi32_storeu_epi8(p, first_lanes(count), (__m512i)v);
+#else
   uint8_t bytes[kLanes];
   store_bytes(bytes, v);
   std::memcpy(p, bytes, count);
+#endif
 }
 // A row of `count` floats, vector by vector: body(index, lanes), where lanes.load and lanes.store take a whole vector,
 // or what is left of the row.
@@ -106,12 +114,16 @@ struct WholeVector {
   Vec load(const float* p) const { return convkit::load(p); }
   IntVec load_bytes(const uint8_t* p) const { return convkit::load_bytes(p); }
   void store(float* p, Vec v) const { convkit::store(p, v); }
+  void store_far(float* p, Vec v) const { convkit::store_far(p, v); }
+  void store_bytes(uint8_t* p, IntVec v) const { convkit::store_bytes(p, v); }
 };
 struct FirstLanes {
   int64_t count;
   Vec load(const float* p) const { return load_first(p, count); }
   IntVec load_bytes(const uint8_t* p) const { return load_first_bytes(p, count); }
   void store(float* p, Vec v) const { store_first(p, v, count); }
+  void store_far(float* p, Vec v) const { store_first(p, v, count); }
+  void store_bytes(uint8_t* p, IntVec v) const { store_first_bytes(p, v, count); }
 };
 template <typename Body>
 inline void for_each_vector_of(int64_t count, Body body) {
