@@ -103,6 +103,30 @@ def test_float32_sums_that_do_not_cancel(strict, multiprocessors, algorithm, kin
             tolerances.assert_close(actual, expected, magnitude, "direct")
 
 
+@pytest.mark.parametrize(("algorithm", "size"), [("direct", (260, 261)), ("3xtf32", (368, 369))])
+def test_several_chunks_in_each_part_of_a_weights_gradient(strict, algorithm, size):
+    """More chunks of 256 or 512 pixels than there are blocks: each block then adds to what it has stored."""
+    case = Conv2dCase("parts_of_chunks", 1, 12, size, 4, (1, 1))
+    tensors = tensors_of(case, layout="channels_last")
+    grad_output = grad_output_of(case, tensors, "channels_last")
+    exact = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
+    arguments = (list(case.weight_size), True, *arguments_of(case), algorithm)
+    grad_weight = strict.conv2d_backward_weight(grad_output, tensors[0], *arguments)
+    tolerances.assert_close(grad_weight, *exact.expected[2], "direct")
+
+
+@UNITS
+def test_an_infinite_weight_meets_its_own_products_only(strict, algorithm, dtype, contract):
+    """Not those that fill up a step: 3 channels and 5 taps are no multiple of any."""
+    case = Conv2dCase("infinite", 1, 3, (6, 8), 8, (1, 5))
+    input, weight, bias = tensors_of(case, dtype)
+    input, weight = input.abs() + 1, weight.abs()
+    weight[:, 0, 0, 0] = float("inf")
+    output = strict.conv2d(input, weight, bias, *arguments_of(case), "none", algorithm)
+    assert not output.isfinite().any()
+    assert output.isinf().all() or algorithm == "3xtf32"
+
+
 @UNITS
 def test_an_image_has_the_same_bits_in_any_batch(strict, multiprocessors, algorithm, dtype, contract):
     case = Conv2dCase("batch", 5, 40, (6, 6), 70, padding=(1, 1))

@@ -91,6 +91,18 @@ def test_several_tiles_and_parts(strict, layout):
         hold(strict, case, torch.float32, layout, "depthwise" if case.groups == case.in_channels else "grouped")
 
 
+def test_several_chains_in_each_part(strict):
+    """More pixels than 128 parts of 64 a thread: parts then add what they have stored."""
+    case = Conv2dCase("chains", 1, 20, (513, 520), 20, (1, 1), groups=5)
+    tensors = tensors_of(case, layout="channels_last")
+    grad_output = grad_output_of(case, tensors, "channels_last")
+    exact = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
+    grad_weight = strict.conv2d_backward_weight(
+        grad_output, tensors[0], list(case.weight_size), True, *arguments_of(case), "grouped"
+    )
+    tolerances.assert_close(grad_weight, *exact.expected[2], "direct")
+
+
 @FORMATS
 @pytest.mark.parametrize("kind", ["same_sign", "offset"])
 def test_sums_that_do_not_cancel(strict, layout, kind):

@@ -100,7 +100,7 @@ def test_sums_that_do_not_cancel(strict, kind):
 
 @FORMATS
 def test_the_gradient_of_a_bias_in_parts(strict, layout):
-    for size in ((3, 5, 70, 71), (2, 33, 90, 50), (1, 1, 1, 9000)):
+    for size in ((1, 5, 97, 131), (2, 33, 90, 50), (1, 1, 1, 9001)):  # some that the parts do not divide
         for dtype in FLOATING:
             grad = shapes.LAYOUTS[layout](shapes.random(size, dtype))
             (exact, magnitude), *_ = tolerances.reference(lambda g: g.sum((0, 2, 3)), [grad])

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kTaps = 3;
 constexpr int kWarps = kThreads / 32;
+constexpr int64_t kMostParts = 128;
 constexpr int64_t kChain = 64;  // pixels that a thread sums up before they are added to the total
 
 // Filters and the channels of their group (in a depthwise convolution their own).
@@ -197,11 +198,11 @@ int launch_kernel(const ConvGemm<T, float>& p, void* stream) {
 
 template <typename T>
 void cut_conv2d_grouped_backward_weight(ConvGemm<T, float>& p, int64_t output_elements) {
-  // A chain a thread, or more where the parts would take too much memory.
+  // A chain a thread; more where that makes more parts than fill a GPU, or than there is memory for.
   const int64_t rows = kThreads / columns_of(p), pixels = int64_t{p.n} * p.phases[0].oh * p.phases[0].ow;
-  const int64_t fitting = clamp(kSumsLimit / (output_elements * static_cast<int64_t>(sizeof(float))), 1, 65535);
+  const int64_t fitting = kSumsLimit / (output_elements * static_cast<int64_t>(sizeof(float)));
   p.chunk = static_cast<int32_t>(rows * kChain);
-  p.splits = static_cast<int32_t>(clamp(ceil_div(pixels, p.chunk), 1, fitting));
+  p.splits = static_cast<int32_t>(clamp(ceil_div(pixels, p.chunk), 1, clamp(fitting, 1, kMostParts)));
 }
 
 template <typename T>
