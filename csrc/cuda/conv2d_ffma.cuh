@@ -41,7 +41,7 @@ struct FfmaTile {
 
   static __device__ void multiply(const Shared& shared, int buffer, Sums& sums) {
     const int row = first_row(), column = first_column();
-#pragma unroll
+#pragma unroll 8  // all of them would take more registers than there are
     for (int k = 0; k < kDepth; ++k) {
       float a[kThreadRows], b[kThreadColumns];
 #pragma unroll
