@@ -19,6 +19,13 @@ struct FfmaTile {
   static constexpr int kColumnPitch = Columns + 4;
   static_assert(Rows % 64 == 0 && Columns % (4 * kThreadColumns) == 0 && Rows <= kThreads);
 
+  // All of them would take more registers than older GPUs have.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  static constexpr int kUnrolled = 8;
+#else
+  static constexpr int kUnrolled = kDepth;
+#endif
+
   struct Shared {
     float a[2][kDepth][kPitch];
     float b[2][kDepth][kColumnPitch];
@@ -41,7 +48,7 @@ struct FfmaTile {
 
   static __device__ void multiply(const Shared& shared, int buffer, Sums& sums) {
     const int row = first_row(), column = first_column();
-#pragma unroll 8  // all of them would take more registers than there are
+#pragma unroll kUnrolled
     for (int k = 0; k < kDepth; ++k) {
       float a[kThreadRows], b[kThreadColumns];
 #pragma unroll

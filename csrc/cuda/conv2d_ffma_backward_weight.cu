@@ -27,7 +27,7 @@ class PixelLoader {
     const int top = at_.h * p_.stride_h + phase.top, left = at_.w * p_.stride_w + phase.left;
     const float* grad = grad_ + at_.n * p_.grad_output.n + at_.h * p_.grad_output.h + at_.w * p_.grad_output.w;
     const float* input = input_ + at_.n * p_.input.n + top * p_.input.h + left * p_.input.w;
-#pragma unroll
+#pragma unroll 4  // all of them would take more registers than there are
     for (int i = 0; i < kLoads; ++i) {
       const int to = across(i) - across(0);
       cp_async<4 * Vector>(&a[depth()][across(i)], grad + to * p_.grad_output.c, there && row_ + to < p_.filters);
