@@ -12,7 +12,7 @@ __device__ void store_window(const ConvGemm<T>& p, const T (&results)[4], bool i
   Winner<T> winner;
 #pragma unroll
   for (int tap = 0; tap < 4; ++tap) winner.offer(results[tap], tap);
-  if (!winner.found) winner.tap = p.output_is_channels_last && !is_first_of_image ? -1 : 0;  // see tap_of_none
+  if (winner.tap < 0) winner.tap = p.output_is_channels_last && !is_first_of_image ? -1 : 0;  // see tap_of_none
   p.output.data[at] = winner.value;
   if (p.taps) p.taps[at] = winner.template stored_tap<uint8_t>(p.relu);
 }

@@ -43,7 +43,7 @@ __global__ void forward_channels_last_kernel(MaxPool2d<T, Tap> pool, int64_t cou
     TapPack<Tap, kLanes> taps;
 #pragma unroll
     for (int l = 0; l < kLanes; ++l) {
-      if (!winner[l].found) winner[l].tap = static_cast<int>(tap_of_none<T>(s, at, true));
+      if (winner[l].tap < 0) winner[l].tap = static_cast<int>(tap_of_none<T>(s, at, true));
       values.lane[l] = winner[l].value;
       taps.lane[l] = winner[l].template stored_tap<Tap>(pool.has_relu);
     }
@@ -54,7 +54,7 @@ __global__ void forward_channels_last_kernel(MaxPool2d<T, Tap> pool, int64_t cou
 
 // The same of a square window of K, whose packs are all under way at once, in 32-bit arithmetic.
 template <typename T, int K>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     forward_channels_last_square_kernel(MaxPool2d<T, uint8_t> pool, int64_t count) {
   constexpr int kLanes = Pack<T>::kLanes;
   const Pool2dShape& s = pool.shape;
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < K; ++i)
 #pragma unroll
         for (int j = 0; j < K; ++j) winner.offer(packs[i][j].lane[l], i * K + j);
-      if (pool.taps && !winner.found) winner.tap = static_cast<int>(tap_of_none<T>(s, at, true));
+      if (pool.taps && winner.tap < 0) winner.tap = static_cast<int>(tap_of_none<T>(s, at, true));
       values.lane[l] = winner.value;
       taps.lane[l] = winner.template stored_tap<uint8_t>(pool.has_relu);
     }
@@ -146,7 +146,7 @@ __global__ void forward_planes_kernel(MaxPool2d<T, uint8_t> pool, int64_t count)
         winner.offer(x[h * iw + w], i * K + j);
       }
     }
-    if (!winner.found) winner.tap = first;
+    if (winner.tap < 0) winner.tap = first;
     pool.output.data[index] = winner.value;
     if (pool.taps) pool.taps[index] = winner.template stored_tap<uint8_t>(pool.has_relu);
   });
@@ -155,7 +155,7 @@ __global__ void forward_planes_kernel(MaxPool2d<T, uint8_t> pool, int64_t count)
 // The same of 3x3 windows two apart whose padding is at most one, with rows in whole packs: a thread takes four
 // outputs, of which eight columns are packs.
 template <typename T, int Pad>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     forward_strips_kernel(MaxPool2d<T, uint8_t> pool, int strips, int64_t count) {
   constexpr int K = 3, kStrip = 4, kColumns = 2 * kStrip, kLanes = min(Pack<T>::kLanes, kColumns);
   struct alignas(kLanes * sizeof(T)) Lanes {
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < K; ++i)
 #pragma unroll
         for (int j = 0; j < K; ++j) winner.offer(column[i][2 * o + j], i * K + j);
-      if (!winner.found) winner.tap = (h0 < 0 ? K : 0) + (w0 + 2 * o < Pad ? 1 : 0);  // the first inside the image
+      if (winner.tap < 0) winner.tap = (h0 < 0 ? K : 0) + (w0 + 2 * o < Pad ? 1 : 0);  // the first inside the image
       values.lane[o] = winner.value;
       taps.lane[o] = winner.template stored_tap<uint8_t>(pool.has_relu);
     }
@@ -233,7 +233,7 @@ int launch_max_pool2d(const MaxPool2d<T, Tap>& pool, void* stream) {
     const bool whole = x.n % kLanes == 0 && x.h % kLanes == 0 && x.w % kLanes == 0 && s.c % kLanes == 0;
     if (pool.channels_last && x.c == 1 && whole && are_aligned(x.data, pool.output.data, pool.taps)) {
       const int64_t packs = outputs(s) / kLanes;
-      if constexpr (sizeof(Tap) == 1) {
+      if constexpr (sizeof(Tap) == 1 && !std::is_integral_v<T>) {  // whose packs have too many lanes for registers
         if (are_small_squares(s) && (s.kh == 2 || s.kh == 3))
           return launch(
               s.kh == 2 ? forward_channels_last_square_kernel<T, 2> : forward_channels_last_square_kernel<T, 3>,

@@ -39,8 +39,7 @@ __device__ inline bool is_below(int x, int limit) { return static_cast<unsigned>
 template <typename T>
 struct Winner {
   T value = lowest<T>();
-  int tap;  // -1, which as a byte is kDeadTap: none
-  bool found = false;
+  int tap = -1;  // which as a byte is kDeadTap: none
 
   // What is stored of the tap; after a ReLU, none if the value passes no gradient.
   template <typename Tap>
@@ -49,7 +48,7 @@ struct Winner {
   }
 
   __device__ void offer(T x, int64_t at) {
-    if (x > value || x != x) value = x, tap = static_cast<int>(at), found = true;
+    if (x > value || x != x) value = x, tap = static_cast<int>(at);
   }
 };
 
@@ -72,7 +71,7 @@ __device__ Winner<T> max_of_window(const Pool2dShape& s, const Index4d& at, bool
   for (int64_t i = h.begin; i < h.end; ++i)
     for (int64_t j = w.begin; j < w.end; ++j)
       winner.offer(load(h0 + i * s.dilation_h, w0 + j * s.dilation_w), i * s.kw + j);
-  if (!winner.found) winner.tap = static_cast<int>(tap_of_none<T>(s, at, channels_last));
+  if (winner.tap < 0) winner.tap = static_cast<int>(tap_of_none<T>(s, at, channels_last));
   return winner;
 }
 

@@ -28,7 +28,7 @@ struct TwoApart {
 
 // Contiguous planes: a thread takes four pairs of columns of a pair of rows.
 template <typename T, int K, int Pad>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     backward_strips_kernel(MaxPool2dBackward<T, uint8_t> pool, int strips, int64_t count) {
   using Windows = TwoApart<K, Pad>;
   constexpr int kPairs = 4, kColumns = 2 * kPairs;
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // channels_last, everything in whole packs: a thread takes a pack of 2x2 pixels.
 template <typename T, int K, int Pad>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     backward_channels_last_blocks_kernel(MaxPool2dBackward<T, uint8_t> pool, int64_t count) {
   using Windows = TwoApart<K, Pad>;
   constexpr int kLanes = Pack<T>::kLanes;
