@@ -79,7 +79,7 @@ KERNELS = {
     "max_pool2d/forward_planes_kernel": Kernel(),
     "max_pool2d/forward_strips_kernel": Kernel(blocks=2),
     "max_pool2d/forward_tiled_kernel": Kernel(opcodes=VECTORS[:1]),
-    "max_pool2d_backward/backward_channels_last_blocks_kernel": Kernel(blocks=2, opcodes=VECTORS),
+    "max_pool2d_backward/backward_channels_last_blocks_kernel": Kernel(blocks=2, opcodes=VECTORS[1:]),
     "max_pool2d_backward/backward_channels_last_kernel": Kernel(),
     "max_pool2d_backward/backward_kernel": Kernel(),
     "max_pool2d_backward/backward_planes_kernel": Kernel(),
