@@ -180,6 +180,18 @@ def test_activation_alone_is_relu_of_the_output():
             assert same_bits(one, other)
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_a_last_band_of_rows_that_no_window_reaches(layout):
+    """About 800 pixels are a task: two rows of 400, and of five rows the last, which is half a window."""
+    generator = torch.Generator().manual_seed(0)
+    input = torch.randn(1, 1, 5, 400, generator=generator)
+    weight = torch.randn(4, 1, 3, 3, generator=generator)
+    if layout == "channels_last":
+        input = input.repeat(1, 4, 1, 1).to(memory_format=torch.channels_last)
+        weight = weight.repeat(1, 4, 1, 1)
+    assert_same((input, weight, torch.randn(4, generator=generator)), {"padding": 1}, 2)
+
+
 def test_unbatched():
     input, weight, bias = tensors_of(CASES[1])
     block = {"padding": 1, "activation": "relu", "max_pool": (3, 2, 1)}
