@@ -68,7 +68,7 @@ void store_pooled_planes(const Conv2dPool& pool, const PoolBand& band, float* sc
   const int64_t first_row = band.row / whole.stride_h;
   s.n = 1, s.ih = band.rows;
   s.oh = min(whole.oh - first_row, ceil_div(band.rows, whole.stride_h));
-  if (s.oh < 1) return;  // its pixels are in no window
+  if (s.oh < 1) return;                   // its pixels are in no window
   s.c = s.oh == whole.oh ? band.ocs : 1;  // planes whose pooled rows follow each other in memory
   for (int64_t c = 0; c < band.ocs; c += s.c) {
     const int64_t out = band.n * pool.output.n + (band.oc + c) * pool.output.c + first_row * pool.output.h;
