@@ -1,6 +1,7 @@
 // Convolution by float32 multiply-adds: a block gathers the window's inputs of its rows (output pixels) into shared
 // memory, a few products deep, while it multiplies those before.
 #include "cuda/conv2d_ffma.cuh"
+#include "cuda/conv2d_gemm_grid.cuh"
 #include "cuda/conv2d_gemm_launch.h"
 #include "cuda/conv2d_pixel.cuh"
 #include "cuda/conv2d_pooled.cuh"
@@ -8,6 +9,10 @@
 
 namespace convkit::cuda {
 namespace {
+
+// A thread has sums of neighbouring rows: together, those of a window.
+template <bool Pooled>
+constexpr int kApart = Pooled ? 1 : 0;
 
 // What a thread loads of each step of kDepth products: Vector channels of one pixel, which it transposes by way of its
 // registers, or of one pixel kLoads products, which are copied to where they belong.
@@ -18,7 +23,7 @@ class PatchLoader {
     const int64_t channel = int64_t{blockIdx.y} * p.channels;
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
-      const Pixel at = row_pixel < Pooled ? 1 : 0 > (phase, first_row + pixel(i));
+      const Pixel at = row_pixel<kApart<Pooled>>(phase, first_row + pixel(i));
       top_[i] = at.n < p.n ? at.h * p.stride_h + phase.top : kNoPixel;
       left_[i] = at.w * p.stride_w + phase.left;
       input_[i] = p.input.data + at.n * p.input.n + channel * p.input.c + top_[i] * p.input.h + left_[i] * p.input.w;
@@ -165,7 +170,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
   const int depth = p.channels * phase.kh * phase.kw;
   const int padded = static_cast<int>(padded_depth(depth));
 
-  write_row_offsets<Tile::kRows, Pooled ? 1 : 0>(p, phase, split, first_row, shared.output);
+  write_row_offsets<Tile::kRows, kApart<Pooled>>(p, phase, split, first_row, shared.output);
   PatchLoader<Tile, Vector, Pooled> patches(p, phase, first_row);
   WeightLoader<Tile> weights(
       p, p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column);
@@ -211,14 +216,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
 
 template <typename Tile, int Vector, bool Pooled = false>
 int launch_tile(const ConvGemm<float>& p, void* stream) {
-  int64_t rows = 0;
-  for (int i = 0; i < p.phase_count; ++i) rows = max(rows, phase_rows(p, p.phases[i]));
-  const int64_t tiles = ceil_div(rows, Tile::kRows) * ceil_div(p.filters, Tile::kColumns);
-  const Grid grid{
-      {static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.phase_count * p.splits)},
-      Tile::kThreads,
-      sizeof(typename Tile::Shared)};
-  return launch(conv2d_ffma_kernel<Tile, Vector, Pooled>, grid, stream, p);
+  return launch(conv2d_ffma_kernel<Tile, Vector, Pooled>, gemm_grid<Tile>(p), stream, p);
 }
 
 }  // namespace

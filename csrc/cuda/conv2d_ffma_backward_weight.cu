@@ -1,6 +1,7 @@
 // The gradient of a convolution's weight by float32 multiply-adds: rows are filters, columns the products of a window,
 // and the sum runs over output pixels.
 #include "cuda/conv2d_ffma.cuh"
+#include "cuda/conv2d_gemm_grid.cuh"
 #include "cuda/conv2d_gemm_launch.h"
 #include "cuda/conv2d_pixel.cuh"
 #include "cuda/intrinsics.cuh"
@@ -124,12 +125,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
 
 template <typename Tile, int Vector>
 int launch_tile(const ConvGemm<float>& p, void* stream) {
-  const int64_t products = int64_t{p.channels} * p.phases[0].kh * p.phases[0].kw;
-  const int64_t tiles = ceil_div(p.filters, Tile::kRows) * ceil_div(products, Tile::kColumns);
-  const Grid grid{{static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.splits)},
-                  Tile::kThreads,
-                  sizeof(typename Tile::Shared)};
-  return launch(conv2d_ffma_backward_weight_kernel<Tile, Vector>, grid, stream, p);
+  return launch(conv2d_ffma_backward_weight_kernel<Tile, Vector>, backward_weight_grid<Tile>(p), stream, p);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // A convolution, or a gradient of one, as a product of matrices that are never formed. The kernels of conv2d_ffma.cu,
-// conv2d_ffma_backward_weight.cu, conv2d_tf32.cu and conv2d_half.cu take what is described here. No torch.
+// conv2d_mma.cu, conv2d_ffma_backward_weight.cu and conv2d_mma_backward_weight.cu take it. No torch.
 //
 // Forward: rows are output pixels, columns the filters of a group, and a product runs over the taps and channels of the
 // window ("depth"). backward_input is the same on grad_output, with a phase for every position modulo the stride.

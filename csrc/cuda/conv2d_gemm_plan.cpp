@@ -203,7 +203,7 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& p, GemmUnit unit, int64_t output_elemen
   double least = tile_cost(best.tile, unit, small, multiprocessors);
   for (const GemmTile tile : {GemmTile::k128x64, GemmTile::k128x128}) {
     if (tile_columns(tile) > round_up(p.filters, 64)) continue;
-    if (tile == GemmTile::k128x128 && unit == GemmUnit::k3xTf32) continue;  // it has none
+    if (tile == GemmTile::k128x128 && unit == GemmUnit::k3xTf32) continue;  // it has none in this direction
     const double cost = tile_cost(tile, unit, tiles(tile), multiprocessors);
     if (cost < least) least = cost, best.tile = tile;
   }

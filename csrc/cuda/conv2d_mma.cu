@@ -1,5 +1,6 @@
 // Convolution on tensor cores: bfloat16 and float16, float32 rounded to TF32, and float32 in two TF32 parts.
 #include "cuda/conv2d_ffma.cuh"
+#include "cuda/conv2d_gemm_grid.cuh"
 #include "cuda/conv2d_gemm_launch.h"
 #include "cuda/conv2d_mma.cuh"
 #include "cuda/conv2d_pixel.cuh"
@@ -244,14 +245,7 @@ __global__ void __launch_bounds__(Tile::kThreads, (kBlocks<Tile, Vector, Pooled>
 
 template <typename Tile, int Vector, bool Pooled, typename T = typename Tile::Element>
 int launch_kernel(const ConvGemm<T>& p, void* stream) {
-  int64_t rows = 0;
-  for (int i = 0; i < p.phase_count; ++i) rows = max(rows, phase_rows(p, p.phases[i]));
-  const int64_t tiles = ceil_div(rows, Tile::kRows) * ceil_div(p.filters, Tile::kColumns);
-  const Grid grid{
-      {static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.phase_count * p.splits)},
-      Tile::kThreads,
-      sizeof(typename Tile::Shared)};
-  return launch(conv2d_mma_kernel<Tile, Vector, Pooled>, grid, stream, p);
+  return launch(conv2d_mma_kernel<Tile, Vector, Pooled>, gemm_grid<Tile>(p), stream, p);
 }
 
 // Vectors are stored with the products side by side, single elements with the rows: as they come.

@@ -1,6 +1,7 @@
 // The gradient of a convolution's weight on tensor cores: rows are filters, columns the products of a window, and the
 // sum runs over output pixels.
 #include "cuda/conv2d_ffma.cuh"
+#include "cuda/conv2d_gemm_grid.cuh"
 #include "cuda/conv2d_gemm_launch.h"
 #include "cuda/conv2d_mma.cuh"
 #include "cuda/conv2d_pixel.cuh"
@@ -193,12 +194,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Vector > 1 ? Tile::kBlocks : 1
 
 template <typename Tile, int Vector, typename T = typename Tile::Element>
 int launch_kernel(const ConvGemm<T, float>& p, void* stream) {
-  const int64_t products = int64_t{p.channels} * p.phases[0].kh * p.phases[0].kw;
-  const int64_t tiles = ceil_div(p.filters, Tile::kRows) * ceil_div(products, Tile::kColumns);
-  const Grid grid{{static_cast<unsigned>(tiles), static_cast<unsigned>(p.groups), static_cast<unsigned>(p.splits)},
-                  Tile::kThreads,
-                  sizeof(typename Tile::Shared)};
-  return launch(conv2d_mma_backward_weight_kernel<Tile, Vector>, grid, stream, p);
+  return launch(conv2d_mma_backward_weight_kernel<Tile, Vector>, backward_weight_grid<Tile>(p), stream, p);
 }
 
 template <typename T, int Extent, MmaTerms Terms>

@@ -1,4 +1,5 @@
-// What CUDA C++ has no function for: kernels call these and nothing else in PTX, so that tests/cuda_host can stand in.
+// What CUDA C++ has no function for: but for the conversions of common/half.h, kernels call these and nothing else in
+// PTX, so that tests/cuda_host can stand in.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -30,7 +31,8 @@ __device__ void cp_async(void* shared, const void* global, bool valid) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
 #if __CUDA_ARCH__ >= 800
   const int bytes = valid ? Bytes : 0;
-  // By way of L1, where neighbouring taps and blocks find them: 17 to 31 % faster than past it on an H100.
+  // By way of L1, where neighbouring taps and blocks find them: in the median of six layers, bfloat16 and TF32, 17 %
+  // faster than past it on an H100 (from 3 % slower to 38 % faster).
   asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(global), "n"(Bytes),
                "r"(bytes));
 #else
