@@ -3,6 +3,7 @@
 #include "common/int_math.h"
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_direct.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_winograd.h"
@@ -14,6 +15,11 @@ namespace convkit {
 namespace {
 
 constexpr int64_t kLargestExtent = int64_t{1} << 20;
+
+// Whether direct sums take bfloat16 as it is.
+bool uses_pairs(const Conv2dProblem& problem) {
+  return problem.dtype == ScalarType::BFloat16 && multiplies_bfloat16_pairs();
+}
 
 std::string refuse_winograd(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
@@ -108,7 +114,7 @@ std::string refuse_direct(const Conv2dProblem& problem) {
   const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
   const int64_t bytes = problem.direction == Conv2dDirection::kBackwardWeight
                             ? conv2d_backward_weight_blocking(s, kernel).scratch_bytes()
-                            : conv2d_blocking(run, kernel, Conv2dSums::kScratch).scratch_bytes();
+                            : conv2d_blocking(run, kernel, {.bfloat16 = uses_pairs(problem)}).scratch_bytes();
   return refuse_bytes(bytes);
 }
 

@@ -84,8 +84,8 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
   if (rows <= kLinearRows && weight.stride(1) == 1)
     linear_rows(input, weight, bias_data, relu, output);
   else
-    conv2d_direct(s, as_image<const float>(input), as_window<const float>(weight), 0, as_image<float>(output),
-                  {bias_data, relu});
+    conv2d_direct<float>(s, as_image<const float>(input), as_window<const float>(weight), 0, as_image<float>(output),
+                         {bias_data, relu});
   return output;
 }
 

@@ -23,9 +23,19 @@ const KernelTable kTable = {
     .vector_floats = kLanes,
     .relu = {relu_forward, relu_backward},
     .sum = {sum_channels_last, sum_contiguous},
-    .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_direct_pack_weight, conv2d_backward_weight},
-    .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_transform_input, conv2d_winograd_forward,
-                        conv2d_winograd_pack_weight, conv2d_winograd_transform_weight, conv2d_winograd_backward_weight},
+    .conv2d_direct = {kTileRows,
+                      kTileCols,
+                      {{conv2d_direct_forward<float>, conv2d_direct_pack_weight<float>},
+#if defined(__AVX512BF16__)
+                       {conv2d_direct_forward<BFloat16>, conv2d_direct_pack_weight<BFloat16>}
+#endif
+                      },
+                      conv2d_backward_weight},
+    .conv2d_winograd = {kLanes,
+                        kTileRows,
+                        kTileCols,
+                        {conv2d_winograd_functions<float>(), conv2d_winograd_functions<BFloat16>()},
+                        conv2d_winograd_backward_weight},
     .conv2d_depthwise = {kLanes, kDepthwisePixels, kLanes, conv2d_depthwise_forward, conv2d_depthwise_backward_weight},
     .conv2d_kn2row = {kTileRows, kTileCols, conv2d_kn2row_forward},
     .linear = {linear_rows},
