@@ -26,12 +26,16 @@ template <typename T>
 constexpr int kStepNumbers = 1;
 
 inline Vec load_step(const float* p) { return load(p); }
+inline void store_sum(float* p, Vec sum) { store_far(p, sum); }
 inline void multiply_add(Vec& sum, const float* a, Vec column) { sum += *a * column; }
 
 #if defined(__AVX512BF16__)
 template <>
 constexpr int kStepNumbers<BFloat16> = 2;
 
+inline void store_sum(BFloat16* p, Vec sum) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh((__m512)sum));
+}
 inline __m512bh load_step(const BFloat16* p) { return (__m512bh)_mm512_loadu_si512(p); }
 // Products and sums that are smaller than 2^-126 count as zero.
 inline void multiply_add(Vec& sum, const BFloat16* a, __m512bh column) {
@@ -90,13 +94,14 @@ inline void finish_tile(Vec (&sum)[Rows][Vecs], const GemmTileOf<T, Out>& tile) 
                [&](Vec& value, Out* place) { value += load_first(place, rest); });
   if (tile.bias) each([&](Vec& value, int, int v) { value += load(tile.bias + v * kLanes); });
   if (tile.relu) each([&](Vec& value, int, int) { value = relu(value); });
-  each_place([](Vec& value, Out* place) { store_far(place, value); },
+  each_place([](Vec& value, Out* place) { store_sum(place, value); },
              [&](Vec& value, Out* place) { store_first(place, value, rest); });
 }
 
 template <int Rows, int Vecs, typename T, typename Out>
 void gemm_tile(const GemmTileOf<T, Out>& tile) {
-  Vec sum[Rows][Vecs] = {};
+  Vec sum[Rows][Vecs];
+  for_each_vector(sum, [](Vec& value, int, int) { value = Vec{}; });  // " = {}" makes gcc clear memory
   alignas(kLanes * 4) float total[Rows * kTileCols];
   const T* b = tile.b;
   const int64_t a_row = tile.a_row, b_row = tile.b_row;

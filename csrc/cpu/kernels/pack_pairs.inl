@@ -9,14 +9,13 @@ namespace {
 #if defined(__AVX512BF16__)
 constexpr int64_t kVecNumbers = 2 * kLanes;
 
-inline __mmask32 first_numbers(int64_t count) { return static_cast<__mmask32>((uint64_t{1} << count) - 1); }
-
-// Up to a vector of pairs as they lie in memory.
+// Up to a vector of pairs as they lie in memory, `count` numbers; whole pairs of it are stored.
 inline Vec load_pairs(const BFloat16* p, int64_t count) {
-  return (Vec)_mm512_maskz_loadu_epi16(first_numbers(count), p);
+  return (Vec)_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << count) - 1), p);
 }
-inline void store_pairs(BFloat16* p, Vec pairs, int64_t count) {
-  _mm512_mask_storeu_epi16(p, first_numbers(count), (__m512i)pairs);
+inline void store_pairs(BFloat16* p, Vec pairs) { _mm512_storeu_si512(p, (__m512i)pairs); }
+inline void store_first_pairs(BFloat16* p, Vec pairs, int64_t count) {
+  _mm512_mask_storeu_epi32(p, first_lanes((count + 1) / 2), (__m512i)pairs);
 }
 // Pairs of the first `count` numbers of two runs; of one, if there is no other.
 inline Vec zip(const BFloat16* even, const BFloat16* odd, int64_t count) {
@@ -37,7 +36,7 @@ void strided_copy(const BFloat16* source, int64_t from_row, int64_t from_col, BF
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < cols; j += kVecNumbers) {
         const int64_t count = min(kVecNumbers, cols - j);
-        store_pairs(destination + i * to + j, load_pairs(source + i * from_row + j, count), round_up(count, 2));
+        store_first_pairs(destination + i * to + j, load_pairs(source + i * from_row + j, count), count);
       }
   } else if (from_row == 1) {
     for (int64_t i = 0; i < rows; i += kLanes) {
@@ -52,7 +51,7 @@ void strided_copy(const BFloat16* source, int64_t from_row, int64_t from_col, BF
                                     : zip(from + 2 * r * from_col,
                                           2 * r + 1 < width ? from + (2 * r + 1) * from_col : nullptr, height);
         transpose(block);
-        for (int r = 0; r < height; ++r) store_pairs(destination + (i + r) * to + j, block[r], round_up(width, 2));
+        for (int r = 0; r < height; ++r) store_first_pairs(destination + (i + r) * to + j, block[r], width);
       }
     }
   } else {
@@ -69,13 +68,13 @@ struct RowPatches {
   int64_t stride_w, cols;  // output columns
 };
 
-// -> band [h.count, cols, run rounded up to pairs]: what each output column meets in each input row. The band's end
-// serves as scratch: one row of pixels.
+// -> band [h.count, cols, run rounded up to pairs]: what each output column meets in each input row. After the band
+// there is room for a vector, and for a row of pixels.
 void pack_row_patches(const View4d<const BFloat16>& x, const BFloat16* image, Extent h, Extent w, const RowPatches& p,
                       BFloat16* band) {
   const int64_t to = round_up(p.run, 2);
   const Range rows = inside(h.start, h.count, h.size), cols = inside(w.start, w.count, w.size);
-  BFloat16* const row = band + h.count * p.cols * to;
+  BFloat16* const row = band + h.count * p.cols * to + kVecNumbers;
   fill_zero(row, w.count * p.channels + kVecNumbers);
   for (int64_t i = 0; i < h.count; ++i, band += p.cols * to) {
     if (i < rows.begin || i >= rows.end) {
@@ -89,12 +88,11 @@ void pack_row_patches(const View4d<const BFloat16>& x, const BFloat16* image, Ex
     else
       for (int64_t c = 0; c < p.channels; ++c)
         for (int64_t j = 0; j < cols.end - cols.begin; ++j) first[j * p.channels + c] = pixels[j * x.w + c * x.c];
-    for (int64_t j = 0; j < p.run; j += kVecNumbers) {
-      const int64_t count = min(kVecNumbers, p.run - j);
-      for (int64_t col = 0; col < p.cols; ++col)
-        store_pairs(band + col * to + j, load_pairs(row + col * p.stride_w * p.channels + j, count),
-                    round_up(count, 2));
-    }
+    // What a store writes too much is written again by the next one.
+    for (int64_t col = 0; col < p.cols; ++col)
+      for (int64_t j = 0; j < p.run; j += kVecNumbers)
+        store_pairs(band + col * to + j,
+                    load_pairs(row + col * p.stride_w * p.channels + j, min(kVecNumbers, p.run - j)));
   }
 }
 
@@ -124,7 +122,7 @@ void pack_pairs_of_row(const BFloat16* source, int64_t row, int64_t cols, int64_
       for (int r = 0; r < kLanes; ++r) block[r] = v + r < cols ? load_pairs(source + (v + r) * row + i, count) : Vec{};
       transpose(block);
       for (int64_t r = 0; 2 * r < count; ++r)
-        store_pairs(panel + (i / 2 + r) * kTileCols * 2 + v * 2, block[r], kVecNumbers);
+        store_pairs(panel + (i / 2 + r) * kTileCols * 2 + v * 2, block[r]);
     }
   }
 }
@@ -144,7 +142,7 @@ void pack_pairs_of_taps(const BFloat16* even, const BFloat16* odd, int64_t chann
       }
       transpose(block);
       for (int64_t r = 0; r < count; ++r)
-        store_pairs(panel + (step < 0 ? taps - 1 - tap - r : tap + r) * tap_numbers + v * 2, block[r], kVecNumbers);
+        store_pairs(panel + (step < 0 ? taps - 1 - tap - r : tap + r) * tap_numbers + v * 2, block[r]);
     }
   }
 }
@@ -170,7 +168,7 @@ void pack_weight_panel(const View4d<const BFloat16>& w, const BFloat16* source, 
       const int64_t at = tap / kw * w.h + tap % kw * w.w;
       BFloat16* const row = to + tap * tap_numbers;
       for (int64_t v = 0; w.n == 1 && v < cols; v += kLanes)
-        store_pairs(row + 2 * v, zip(even + at + v, odd ? odd + at + v : nullptr, min(kLanes, cols - v)), kVecNumbers);
+        store_pairs(row + 2 * v, zip(even + at + v, odd ? odd + at + v : nullptr, min(kLanes, cols - v)));
       for (int64_t col = 0; w.n != 1 && col < cols; ++col) {
         row[2 * col] = even[at + col * w.n];
         row[2 * col + 1] = odd ? odd[at + col * w.n] : BFloat16{};
