@@ -58,9 +58,8 @@ bool takes_dtype(Conv2dAlgorithm algorithm, ScalarType dtype) {
 template <typename T>
 void run_conv2d_of(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                    const View4d<T>& output, const Conv2dPool<T>* pool) {
-  std::optional<Tensor> dense_bias;
-  if (bias) dense_bias = contiguous_vector(widen(*bias));
-  const Conv2dEpilogue<T> epilogue{dense_bias ? data<float>(*dense_bias) : nullptr, call.relu, pool};
+  const FloatVector wide_bias(bias);
+  const Conv2dEpilogue<T> epilogue{wide_bias.data(), call.relu, pool};
   const View4d<const T> x = const_view<T>(input), w = const_view<T>(weight);
   if (call.algorithm == Conv2dAlgorithm::kWinograd)
     return conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
