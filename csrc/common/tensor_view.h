@@ -31,8 +31,9 @@ View4d<const T> const_view(const Tensor& t) {
   return {const_data<T>(t), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
 }
 
-// A vector of float32 or bfloat16 as floats side by side: where it lies, if it is that, else a copy. (Not a tensor: glibc
-// cannot put a large tensor where one was freed, when it has aligned small ones meanwhile, and the process grows.)
+// A vector of float32 or bfloat16 as floats side by side: where it lies, if it is that, else a copy. (Not a tensor:
+// glibc cannot put a large tensor where one was freed, when it has aligned small ones meanwhile, and the process
+// grows.)
 class FloatVector {
  public:
   explicit FloatVector(const std::optional<Tensor>& vector) {

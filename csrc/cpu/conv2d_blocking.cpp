@@ -65,14 +65,16 @@ Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& 
   const int64_t oc_limit = round_up(clamp(kChannelTaps / taps, 64, 256), tile_cols);
   const Chunks oc = cut(s.group_oc(), oc_limit, tile_cols);
   b.oc_chunk = oc.size, b.oc_chunks = oc.number;
-  const int64_t bands = ceil_div(max(s.oh * s.ow, 1), kBandPixels);
+  b.row_patches = bfloat16 && s.group_ic() % 2 && s.group_ic() <= kFewChannels && s.kw > 1 && s.dilation_w == 1;
+  // Patches are packed once for each band that reads them.
+  const int64_t pixels = (b.row_patches ? 2 : 1) * kBandPixels, bands = ceil_div(max(s.oh * s.ow, 1), pixels);
   const Cuts cuts =
       cut_further(s, b.oc_chunk, s.groups * b.oc_chunks * bands, tile_cols, taps == 1 && sums == Conv2dSums::kInPlace);
   b.oc_part = ceil_div(b.oc_chunk, cuts.channels), b.oc_parts = ceil_div(s.group_oc(), b.oc_part);
-  const int64_t band_pixels = cuts.pixels == 1 ? kBandPixels : ceil_div(s.oh * s.ow, bands * cuts.pixels);
+  const int64_t band_pixels = cuts.pixels == 1 ? pixels : ceil_div(s.oh * s.ow, bands * cuts.pixels);
   const Chunks cols = cut(s.ow, band_pixels, kernels.tile_rows);
   b.cols = cols.size, b.col_bands = cols.number;
-  const int64_t row_limit = cuts.pixels == 1 ? kBandPixels / b.cols : ceil_div(band_pixels, b.cols);
+  const int64_t row_limit = cuts.pixels == 1 ? pixels / b.cols : ceil_div(band_pixels, b.cols);
   const Chunks rows = cut(s.oh, round_up(max(row_limit, 1), row_multiple), row_multiple);
   b.rows = rows.size, b.row_bands = rows.number;
   b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
@@ -80,7 +82,6 @@ Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& 
   const int64_t columns = round_up(b.oc_chunk, tile_cols);
   const int64_t steps = ceil_div(b.ic_chunk, step_numbers), row_steps = ceil_div(s.kw * b.ic_chunk, step_numbers);
   // A pair of numbers is as large as a float.
-  b.row_patches = bfloat16 && s.group_ic() % 2 && s.group_ic() <= kFewChannels && s.kw > 1 && s.dilation_w == 1;
   b.input_floats = round_up(b.band_h * b.band_w * steps, 16);
   b.weight_floats = round_up(taps * steps * columns, 16);
   if (b.row_patches) {  // and a row of pixels before it becomes patches

@@ -106,7 +106,7 @@ void gemm_tile(const GemmTileOf<T, Out>& tile) {
   const T* b = tile.b;
   if constexpr (!std::is_same_v<Out, float>) {
 #ifdef PFN
-    for (int row = 0; row < Rows; ++row) __builtin_prefetch(tile.c + (row + Rows*PFN) * tile.c_row, 1, 3);
+    for (int row = 0; row < Rows; ++row) __builtin_prefetch(tile.c + (row + Rows * PFN) * tile.c_row, 1, 3);
 #endif
   }
   const int64_t a_row = tile.a_row, b_row = tile.b_row;

@@ -69,12 +69,12 @@ struct RowPatches {
 };
 
 // -> band [h.count, cols, run rounded up to pairs]: what each output column meets in each input row. After the band
-// there is room for a vector, and for a row of pixels.
+// there is room for a row of pixels.
 void pack_row_patches(const View4d<const BFloat16>& x, const BFloat16* image, Extent h, Extent w, const RowPatches& p,
                       BFloat16* band) {
   const int64_t to = round_up(p.run, 2);
   const Range rows = inside(h.start, h.count, h.size), cols = inside(w.start, w.count, w.size);
-  BFloat16* const row = band + h.count * p.cols * to + kVecNumbers;
+  BFloat16* const row = band + h.count * p.cols * to;
   fill_zero(row, w.count * p.channels + kVecNumbers);
   for (int64_t i = 0; i < h.count; ++i, band += p.cols * to) {
     if (i < rows.begin || i >= rows.end) {
@@ -88,11 +88,11 @@ void pack_row_patches(const View4d<const BFloat16>& x, const BFloat16* image, Ex
     else
       for (int64_t c = 0; c < p.channels; ++c)
         for (int64_t j = 0; j < cols.end - cols.begin; ++j) first[j * p.channels + c] = pixels[j * x.w + c * x.c];
-    // What a store writes too much is written again by the next one.
-    for (int64_t col = 0; col < p.cols; ++col)
-      for (int64_t j = 0; j < p.run; j += kVecNumbers)
-        store_pairs(band + col * to + j,
-                    load_pairs(row + col * p.stride_w * p.channels + j, min(kVecNumbers, p.run - j)));
+    for (int64_t j = 0; j < p.run; j += kVecNumbers) {
+      const int64_t count = min(kVecNumbers, p.run - j), step = p.stride_w * p.channels;
+      for (int64_t col = 0; col < p.cols; ++col)
+        store_first_pairs(band + col * to + j, load_pairs(row + col * step + j, count), count);
+    }
   }
 }
 
@@ -121,8 +121,7 @@ void pack_pairs_of_row(const BFloat16* source, int64_t row, int64_t cols, int64_
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) block[r] = v + r < cols ? load_pairs(source + (v + r) * row + i, count) : Vec{};
       transpose(block);
-      for (int64_t r = 0; 2 * r < count; ++r)
-        store_pairs(panel + (i / 2 + r) * kTileCols * 2 + v * 2, block[r]);
+      for (int64_t r = 0; 2 * r < count; ++r) store_pairs(panel + (i / 2 + r) * kTileCols * 2 + v * 2, block[r]);
     }
   }
 }
