@@ -57,8 +57,9 @@ def test_kernel_objects_define_hidden_tables_only(path):
 def test_registers_belong_to_the_isa(path):
     code = run("objdump", "-d", "--no-show-raw-insn", str(path))
     isa = path.name.split(".")[-2]
-    assert ("%zmm" in code) == (isa == "avx512")
-    if isa != "avx512":  # which may use either
+    assert ("%zmm" in code) == isa.startswith("avx512")
+    assert ("vdpbf16ps" in code) == (isa == "avx512_bf16")
+    if not isa.startswith("avx512"):  # which may use either
         assert ("%ymm" in code) == (isa == "avx2")
 
 

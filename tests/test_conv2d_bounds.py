@@ -45,7 +45,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "avx512_bf16"])
 def test_nothing_beyond_a_tensor_is_touched(isa):
     from convkit._library import _C
 

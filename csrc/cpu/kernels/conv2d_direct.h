@@ -2,8 +2,8 @@
 #pragma once
 
 #include "common/conv2d_shape.h"
-#include "common/half.h"
 #include "common/pool2d_shape.h"
+#include "cpu/kernels/by_dtype.h"
 
 namespace convkit {
 
@@ -31,21 +31,6 @@ struct Conv2dBlocking {
   int64_t input_floats, weight_floats, output_floats, pooled_floats;
 
   int64_t scratch_bytes() const { return (input_floats + weight_floats + output_floats + pooled_floats) * 4; }
-};
-
-// What there is for several dtypes of input, weight and output.
-template <template <typename> typename Of>
-struct ByDtype {
-  Of<float> float32;
-  Of<BFloat16> bfloat16;
-
-  template <typename T>
-  const Of<T>& get() const {
-    if constexpr (std::is_same_v<T, BFloat16>)
-      return bfloat16;
-    else
-      return float32;
-  }
 };
 
 // Max-pooling of a task's band while it is in cache; the convolution's own output is then never stored.
