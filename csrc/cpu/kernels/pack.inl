@@ -39,8 +39,8 @@ inline void load_transposed(const float* source, int64_t from, Vec* block) {
 // destination[j * to + i] = source[i * from + j] for i < rows, j < cols.
 void transpose_copy(const float* source, int64_t from, float* destination, int64_t to, int64_t rows, int64_t cols) {
   if (rows < kLanes || cols < kLanes) {
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < cols; ++j) destination[j * to + i] = source[i * from + j];
+    for (int64_t j = 0; j < cols; ++j)
+      for (int64_t i = 0; i < rows; ++i) destination[j * to + i] = source[i * from + j];
     return;
   }
   // The last block of a row or column of blocks overlaps the one before it rather than leave a rest.
@@ -70,8 +70,12 @@ void strided_copy(const float* source, int64_t from_row, int64_t from_col, float
   } else if (from_row == 1) {
     transpose_copy(source, from_col, destination, to, cols, rows);
   } else {
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < cols; ++j) destination[i * to + j] = source[i * from_row + j * from_col];
+    for (int64_t i = 0; i < rows; ++i) {
+      int64_t j = 0;
+      for (; from_col == 2 && j + kLanes < cols; j += kLanes)  // the second load reads one float too many
+        store(destination + i * to + j, load_even(source + i * from_row + 2 * j));
+      for (; j < cols; ++j) destination[i * to + j] = source[i * from_row + j * from_col];
+    }
   }
 }
 
