@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import convkit
-from convkit.benchmark.networks import MOBILENET_V2_STAGES, NETWORKS, Residual, copy_parameters, initialise
+from convkit.benchmark.networks import MOBILENET_V2_STAGES, NETWORKS, Residual, initialise
 from convkit.benchmark.peers import PEERS, PeerUnavailable
 
 NEEDS = {"onnxruntime": ["onnxruntime", "onnx", "onnxscript"], "openvino": ["openvino"], "ncnn": ["ncnn"]}
@@ -64,10 +64,22 @@ def test_a_peer_computes_what_torch_computes(peer, memory_format):
     assert first.data_ptr() != second.data_ptr()
 
 
+class Flattening(nn.Module):
+    """As VGG does it: by a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(1, 3, 5), nn.Linear(3 * 24 * 24, 4)
+
+    def forward(self, input):
+        return self.linear(torch.flatten(self.conv(input), 1))
+
+
+@pytest.mark.parametrize("build", [NETWORKS["small_cnn"].build, Flattening], ids=["small_cnn", "flatten"])
 @pytest.mark.parametrize("peer", NEEDS)
-def test_a_peer_runs_the_small_cnn(peer):
+def test_a_peer_runs_a_small_network(peer, build):
     skip_where_absent(peer)
-    model, input = NETWORKS["small_cnn"].build().eval(), torch.randn(1, 1, 28, 28)
+    model, input = build().eval(), torch.randn(1, 1, 28, 28)
     assert relative_error(PEERS[peer](model, input, 2)(), model(input).detach()) <= LARGEST_ERROR
 
 
@@ -107,7 +119,7 @@ def test_a_network_in_training_is_refused(peer):
 def test_a_network_of_convkit_computes_what_that_of_torch_computes(name):
     network = NETWORKS[name]
     model, ours = network.build().eval(), network.build(layers=convkit.nn).eval()
-    copy_parameters(model, ours)
+    ours.load_state_dict(model.state_dict())
     input = torch.randn(1, *network.input_size)
     with torch.no_grad():
         expected = model(input)
@@ -131,14 +143,3 @@ def test_sizes_are_those_of_the_papers():
         "small_cnn": 20_490,
     }
     assert sum(blocks for _, _, blocks, _ in MOBILENET_V2_STAGES) == 17
-
-
-def test_copy_parameters_refuses_another_network():
-    source = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
-    target = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5))
-    before = target[0].weight.clone()
-    with pytest.raises(ValueError, match=r"tensor 2 is \(4, 3\) in the source, \(5, 3\) in the target"):
-        copy_parameters(source, target)
-    with pytest.raises(ValueError, match="the source has 4 tensors, the target 2"):
-        copy_parameters(source, target[:1])
-    assert torch.equal(target[0].weight, before)

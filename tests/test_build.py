@@ -13,6 +13,7 @@ KERNELS = ROOT / "csrc" / "cpu" / "kernels"
 KERNEL_OBJECTS = sorted(BUILD.glob("csrc.cpu.kernels.*.o"))
 ISAS = {path.name.split(".")[-2] for path in KERNEL_OBJECTS}
 STANDARD_HEADERS = {"<cstdint>", "<immintrin.h>", "<cstddef>", "<cstring>", "<utility>"}
+STANDARD_HEADERS |= {"<bit>", "<limits>", "<type_traits>"}  # nothing of them is left at run time
 # What gcc itself puts in place of a loop.
 LIBRARY_CALLS = {"memcpy", "memset", "memmove", "memcmp"}
 

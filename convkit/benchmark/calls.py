@@ -13,6 +13,9 @@ from torch.nn import functional
 
 import convkit
 from convkit.benchmark.suites import CONVOLUTIONS, FUSED
+from convkit.ops._conv2d_gradient import conv2d_backward_input, conv2d_backward_weight
+from convkit.ops.max_pool2d import max_pool2d_backward, max_pool2d_with_taps
+from convkit.ops.relu import relu_backward
 from convkit.testing import tolerances
 
 FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -23,7 +26,6 @@ DIRECTIONS = {
     "relu": ("forward", "backward"),
 }
 SAMPLE = 6  # images, groups or channels that a sample has at most
-ops = torch.ops.convkit
 convolution_backward = torch.ops.aten.convolution_backward
 
 
@@ -113,10 +115,10 @@ class _Convolution:
         (pad_h, pad_w) = layer.padding
         window = (layer.stride, [pad_h, pad_h, pad_w, pad_w], [1, 1], layer.groups, "auto")
         if self.direction == "backward_input":
-            return lambda grad, _input, weight: ops.conv2d_backward_input(
+            return lambda grad, _input, weight: conv2d_backward_input(
                 grad, weight, layer.input_size, channels_last, *window
             )
-        return lambda grad, input, _weight: ops.conv2d_backward_weight(
+        return lambda grad, input, _weight: conv2d_backward_weight(
             grad, input, layer.weight_size, channels_last, *window
         )
 
@@ -193,7 +195,7 @@ class _MaxPooling:
             }
         size, channels_last, window = self.layer.input_size, format == "channels_last", (*self.window, (1, 1))
         return {
-            "convkit": lambda grad, taps: ops.max_pool2d_backward(grad, taps, size, channels_last, *window),
+            "convkit": lambda grad, taps: max_pool2d_backward(grad, taps, size, channels_last, *window),
             "torch": lambda grad, input, indices: torch.ops.aten.max_pool2d_with_indices_backward(
                 grad, input, *window, False, indices
             ),
@@ -205,7 +207,7 @@ class _MaxPooling:
             return tensors
         grad_output, input = tensors
         if who == "convkit":
-            return grad_output, ops.max_pool2d_with_taps(input, *self.window, (1, 1), False)[1]
+            return grad_output, max_pool2d_with_taps(input, *self.window, (1, 1), False)[1]
         return grad_output, input, functional.max_pool2d(input, *self.window, return_indices=True)[1]
 
     def reference(self, tensors):
@@ -228,7 +230,7 @@ class _ReLU:
         if self.direction == "forward":
             return {"convkit": convkit.relu, "torch": functional.relu}
         return {
-            "convkit": ops.relu_backward,
+            "convkit": relu_backward,
             "torch": lambda grad, result: torch.ops.aten.threshold_backward(grad, result, 0),
         }
 

@@ -1,15 +1,16 @@
 """Measures whole networks: inference beside every peer, and training steps beside torch."""
 
+import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch.nn.functional import cross_entropy
 
-import convkit.nn
+import convkit
 from convkit.benchmark.calls import FORMATS
 from convkit.benchmark.measure import milliseconds
-from convkit.benchmark.networks import NETWORKS, copy_parameters
+from convkit.benchmark.networks import NETWORKS
 from convkit.benchmark.peers import PEERS, PeerUnavailable
 from convkit.benchmark.rows import Row
 from convkit.testing.timing import compare, torch_threads
@@ -33,13 +34,11 @@ class NetworkCase:
 
 def _models(case):
     """(contender, format) -> the same network, laid out; and its logits for the first image in float64."""
-    build = NETWORKS[case.network].build
-    original, models = build(layers=torch.nn), {}
+    original, models = NETWORKS[case.network].build(), {}
+    original.train(case.direction == "training step")  # optimize folds what is in evaluation mode for good
     for format, memory_format in FORMATS.items():
-        for contender, layers in (("convkit", convkit.nn), ("torch", torch.nn)):
-            model = build(layers=layers)
-            copy_parameters(original, model)
-            models[contender, format] = model.to(memory_format=memory_format).eval()
+        theirs, ours = (copy.deepcopy(original).to(memory_format=memory_format) for _ in range(2))
+        models["torch", format], models["convkit", format] = theirs.eval(), convkit.optimize(ours)[0].eval()
     return models, original.eval().double()
 
 

@@ -7,7 +7,6 @@ map (N, channels, height, width) to logits (N, classes), and have random weights
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 import convkit
@@ -123,21 +122,3 @@ NETWORKS = {
     "mobilenet_v2": Network(mobilenet_v2, (3, 224, 224)),
     "small_cnn": Network(small_cnn, (1, 28, 28)),
 }
-
-
-@torch.no_grad()
-def copy_parameters(source, target):
-    """Copy parameters and buffers of one network into another, in order; their names may differ.
-
-    Raises:
-        ValueError: the two do not have the same sequence of shapes; then nothing was copied.
-    """
-    sources, targets = ([*model.parameters(), *model.buffers()] for model in (source, target))
-    if len(sources) != len(targets):
-        raise ValueError(f"copy_parameters: the source has {len(sources)} tensors, the target {len(targets)}")
-    for index, (a, b) in enumerate(zip(sources, targets, strict=True)):
-        if a.shape != b.shape:
-            shapes = f"{tuple(a.shape)} in the source, {tuple(b.shape)} in the target"
-            raise ValueError(f"copy_parameters: tensor {index} is {shapes}")
-    for a, b in zip(sources, targets, strict=True):
-        b.copy_(a)

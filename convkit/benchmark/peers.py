@@ -194,6 +194,8 @@ def _ncnn_layer(node):
         return "Input", "", b""
     if node.op == "call_function" and node.target in (operator.add, torch.add) and len(node.all_input_nodes) == 2:
         return "BinaryOp", "0=0", b""
+    if node.op == "call_function" and node.target is torch.flatten and node.args[1:] == (1,):
+        return "Flatten", "", b""
     if type(module) not in NCNN_LAYERS:
         raise PeerUnavailable(f"ncnn: no layer for {node.format_node() if module is None else module}")
     kind, keys = NCNN_LAYERS[type(module)](module)

@@ -5,7 +5,7 @@ from convkit.ops import _conv2d_fake, _conv2d_vmap
 from convkit.ops._arguments import suggests_channels_last
 from convkit.ops._autocast import register_lower_precision
 from convkit.ops._autograd import define
-from convkit.ops._conv2d_shape import output_size
+from convkit.ops._conv2d_shape import convolved_size
 from convkit.ops.relu import relu_backward
 
 
@@ -20,7 +20,7 @@ class Geometry:
         self.algorithm = algorithm
 
     def output_size(self):
-        return output_size("conv2d", self.input_size, self.weight_size, *self.arguments)
+        return convolved_size(self.input_size, self.weight_size, *self.arguments[:3])
 
     def output(self, input, weight):
         return conv2d_forward(input, weight, None, *self.arguments, "none", self.algorithm)

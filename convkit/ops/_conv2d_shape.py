@@ -26,6 +26,14 @@ def _extent(op, input, before, after, kernel, dilation):
     return padded, window
 
 
+def convolved_size(input, weight, stride, padding, dilation):
+    """[n, oc, oh, ow], of arguments that have been checked."""
+    top, bottom, left, right = padding
+    h = (input[2] + top + bottom - dilation[0] * (weight[2] - 1) - 1) // stride[0] + 1
+    w = (input[3] + left + right - dilation[1] * (weight[3] - 1) - 1) // stride[1] + 1
+    return [input[0], weight[0], h, w]
+
+
 def output_size(op, input, weight, stride, padding, dilation, groups):
     """[n, oc, oh, ow] of a convolution of an input with a weight of these sizes.
 
@@ -66,6 +74,6 @@ def output_size(op, input, weight, stride, padding, dilation, groups):
         f"{op}: Calculated padded input size per channel: ({padded[0]} x {padded[1]}). Kernel size: ({kernel[0]} x "
         f"{kernel[1]}). Kernel size can't be greater than actual input size",
     )
-    h, w = ((padded[i] - kernel[i]) // stride[i] + 1 for i in range(2))
-    _multiply(op, _multiply(op, _multiply(op, input[0], weight[0]), _multiply(op, h, w)), 8)  # bytes
-    return [input[0], weight[0], h, w]
+    n, oc, h, w = convolved_size(input, weight, stride, padding, dilation)
+    _multiply(op, _multiply(op, _multiply(op, n, oc), _multiply(op, h, w)), 8)  # bytes
+    return [n, oc, h, w]

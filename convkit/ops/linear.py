@@ -8,6 +8,7 @@ from convkit.ops._arguments import FLOATING, check_dtype, check_tensor
 from convkit.ops._autocast import register_lower_precision
 from convkit.ops._autograd import define
 from convkit.ops._conv2d_fake import check_activation, check_bias, check_same_dtype
+from convkit.ops._conv2d_gradient import conv2d_backward_bias
 from convkit.ops._torch_internals import autocast_active
 from convkit.ops.relu import relu_backward
 
@@ -34,10 +35,6 @@ def _product(a, b):
     return linear_forward(a, b, None, "none")
 
 
-def _row_sums(matrix):
-    return _product(matrix.t(), matrix.new_ones([1, matrix.shape[0]])).view(-1)
-
-
 def _setup(ctx, inputs, output):
     input, weight, _bias, activation = inputs
     ctx.relu = activation == "relu"
@@ -56,7 +53,7 @@ def _backward(ctx, grad):
     return (
         _product(grad, weight.t()) if needs_input else None,
         _product(grad.t(), input.t()) if needs_weight else None,
-        _row_sums(grad) if needs_bias else None,
+        conv2d_backward_bias(grad.t()[None, :, None]) if needs_bias else None,
         None,
     )
 

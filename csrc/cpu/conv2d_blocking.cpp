@@ -130,9 +130,8 @@ bool can_pool_bands(const Conv2dBlocking& blocking, const Pool2dShape& pool) {
 }
 
 Conv2dBackwardWeightBlocking conv2d_backward_weight_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels) {
-  constexpr int64_t kMinTasks = 32;          // work for many threads where the weight itself is small
-  constexpr int64_t kPixels = 320;           // products that are summed one after the other
-  constexpr int64_t kPatchFloats = 1 << 16;  // stay in L2
+  constexpr int64_t kMinTasks = 32;  // work for many threads where the weight itself is small
+  constexpr int64_t kPixels = 320;   // products that are summed one after the other
   Conv2dBackwardWeightBlocking b;
   const int64_t taps = s.kh * s.kw;
   const Chunks oc =
@@ -140,11 +139,10 @@ Conv2dBackwardWeightBlocking conv2d_backward_weight_blocking(const Conv2dShape& 
   b.oc_chunk = oc.size, b.oc_chunks = oc.number;
   const Chunks ic = cut(s.group_ic(), clamp(kChannelTaps / taps, 2 * kernels.tile_rows, 128), kernels.tile_rows);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number;
-  const bool patches = s.group_ic() < kernels.tile_rows && taps > 1;
-  const int64_t pixels = patches ? clamp(kPatchFloats / (taps * b.ic_chunk), 1, kPixels) : kPixels;
-  const Chunks cols = cut(s.ow, pixels, 1);
+  b.all_taps = s.group_ic() < kernels.tile_rows && taps > 1;
+  const Chunks cols = cut(s.ow, kPixels, 1);
   b.cols = cols.size, b.col_bands = cols.number;
-  const Chunks rows = cut(s.oh, max(pixels / b.cols, 1), 1);
+  const Chunks rows = cut(s.oh, max(kPixels / b.cols, 1), 1);
   b.rows = rows.size, b.row_bands = rows.number;
   b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
   b.band_w = b.cols + (s.kw - 1) * s.dilation_w / s.stride_w;
@@ -153,7 +151,7 @@ Conv2dBackwardWeightBlocking conv2d_backward_weight_blocking(const Conv2dShape& 
   const int64_t columns = round_up(b.oc_chunk, kernels.tile_cols);
   b.input_floats = round_up(b.ic_chunk * b.band_h * s.stride_w * b.band_w, 16);
   b.grad_floats = round_up(b.rows * b.cols * columns, 16);
-  b.patch_floats = patches ? round_up(taps * b.ic_chunk * b.rows * b.cols, 16) : 0;
+  b.table_floats = b.all_taps ? round_up(2 * taps * b.ic_chunk, 16) : 0;
   b.sum_floats = round_up(taps * b.ic_chunk * columns, 16);
   return b;
 }

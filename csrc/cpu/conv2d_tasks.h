@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -54,11 +55,12 @@ void run_split_tasks(Conv conv, void (*kernel)(const Conv&, int64_t, float*)) {
   run_tasks(conv, kernel);
   constexpr int64_t kBlock = 4096;
   parallel_tasks(ceil_div(numel, kBlock), static_cast<double>(splits) * numel, [&](int64_t block) {
-    const int64_t end = min((block + 1) * kBlock, numel);
-    for (int64_t i = block * kBlock; i < end; ++i) {
-      float total = sums[i];
-      for (int64_t split = 1; split < splits; ++split) total += sums[split * numel + i];
-      result[i] = total;
+    const int64_t begin = block * kBlock, count = min(kBlock, numel - begin);
+    float* const total = result + begin;
+    std::memcpy(total, sums.get() + begin, count * sizeof(float));
+    for (int64_t split = 1; split < splits; ++split) {
+      const float* part = sums.get() + split * numel + begin;
+      for (int64_t i = 0; i < count; ++i) total[i] += part[i];  // vectors run along a part, not across all
     }
   });
 }

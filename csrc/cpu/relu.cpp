@@ -8,7 +8,7 @@
 namespace convkit {
 namespace {
 
-constexpr int64_t kBlock = 1 << 15;  // elements of a task: 128 KiB of float, which stays in L2
+constexpr int64_t kBlock = 1 << 13;  // elements of a task: small enough for equal shares of threads
 
 // Any dtype: as torch, a NaN and -0.0 stay what they are.
 template <typename T>
@@ -21,10 +21,10 @@ void relu_backward_generic(const T* grad_output, const T* result, T* grad_input,
   for (int64_t i = 0; i < count; ++i) grad_input[i] = result[i] <= T(0) ? T(0) : grad_output[i];
 }
 
-// Calls body(begin, count) for blocks of a flat range.
+// Calls body(begin, count) for blocks of a flat range; `arrays` of `numel` elements are read or written.
 template <typename Body>
-void for_each_block(int64_t numel, const Body& body) {
-  parallel_tasks(ceil_div(numel, kBlock), static_cast<double>(numel),
+void for_each_block(int64_t numel, int arrays, const Body& body) {
+  parallel_tasks(ceil_div(numel, kBlock), 0.5 * arrays * numel,
                  [&](int64_t i) { body(i * kBlock, min(kBlock, numel - i * kBlock)); });
 }
 
@@ -33,7 +33,7 @@ void relu_into(const Tensor& input, const Tensor& output) {
     using T = decltype(zero);
     const T* x = static_cast<const T*>(input.const_data_ptr());
     T* y = static_cast<T*>(output.mutable_data_ptr());
-    for_each_block(input.numel(), [&](int64_t begin, int64_t count) {
+    for_each_block(input.numel(), 2, [&](int64_t begin, int64_t count) {
       if constexpr (std::is_same_v<T, float>)
         kernels().relu.forward(x + begin, y + begin, count);
       else
@@ -48,7 +48,7 @@ void relu_backward_into(const Tensor& grad_output, const Tensor& result, const T
     const T* g = static_cast<const T*>(grad_output.const_data_ptr());
     const T* r = static_cast<const T*>(result.const_data_ptr());
     T* out = static_cast<T*>(grad_input.mutable_data_ptr());
-    for_each_block(result.numel(), [&](int64_t begin, int64_t count) {
+    for_each_block(result.numel(), 3, [&](int64_t begin, int64_t count) {
       if constexpr (std::is_same_v<T, float>)
         kernels().relu.backward(g + begin, r + begin, out + begin, count);
       else

@@ -4,8 +4,8 @@
 // A task owns a chunk of input channels x a chunk of output channels, all taps, and every `splits`-th part of the bands
 // of all images, so no two tasks add to the same number. It packs the input band as [ic, band_h, stride phase, band_w]:
 // the pixels that a tap meets are then contiguous for every stride, and the forward tile kernel serves unchanged. Few
-// input channels, as in a first layer, would leave most rows of a tile empty: what each of their weights meets is
-// copied once more, and the rows are the weights of all taps.
+// input channels, as in a first layer, would leave most rows of a tile empty: there the rows are the weights of all
+// taps, and a table says where the pixels of each begin.
 #pragma once
 
 #include "cpu/kernels/conv2d_direct.h"
@@ -59,25 +59,73 @@ void pack_grad_output(const Conv2dBackwardWeight& conv, const BackwardWeightTask
   }
 }
 
-// x [ics, band_h, stride_w, band_w] -> patches [kh, kw, ics, rows, cols]: what every weight meets.
-void pack_patches(const Conv2dBackwardWeight& conv, int64_t ics, const PixelBand& band, const float* x,
-                  float* patches) {
+// Where the pixels that each weight [kh, kw, ic] meets begin in x [ics, band_h, stride_w, band_w].
+void list_weights(const Conv2dBackwardWeight& conv, int64_t ics, int64_t* first_pixels) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBackwardWeightBlocking& b = conv.blocking;
   const int64_t input_row = s.stride_w * b.band_w;
   for (int64_t kh = 0; kh < s.kh; ++kh) {
     for (int64_t kw = 0; kw < s.kw; ++kw) {
       const int64_t offset = kw * s.dilation_w;
-      const float* row = x + kh * s.dilation_h * input_row + offset % s.stride_w * b.band_w + offset / s.stride_w;
-      for (int64_t ic = 0; ic < ics; ++ic, row += b.band_h * input_row, patches += band.rows * band.cols)
-        strided_copy(row, s.stride_h * input_row, 1, patches, band.cols, band.rows, band.cols);
+      const int64_t tap = kh * s.dilation_h * input_row + offset % s.stride_w * b.band_w + offset / s.stride_w;
+      for (int64_t ic = 0; ic < ics; ++ic) *first_pixels++ = tap + ic * b.band_h * input_row;
     }
   }
 }
 
-// sums [kh, kw, ic_chunk, columns] += the band's products; `dy` and `patches` are scratch.
+// gemm_tile whose rows of A begin anywhere: at tile.a + first[row].
+template <int Rows, int Vecs>
+void weights_tile(const GemmTile& tile, const int64_t* first) {
+  Vec sum[Rows][Vecs] = {};
+  const float *a[Rows], *b = tile.b;
+  const int64_t b_row = tile.b_row;
+#pragma GCC unroll 16
+  for (int row = 0; row < Rows; ++row) a[row] = tile.a + first[row];
+  for (int64_t begin = 0, left = tile.outer; left > 0; --left, begin += tile.a_outer) {
+    for (int64_t k = begin, end = begin + tile.run; k < end; ++k, b += b_row) {
+      Vec column[Vecs];
+#pragma GCC unroll 4
+      for (int v = 0; v < Vecs; ++v) column[v] = load(b + v * kLanes);
+#pragma GCC unroll 16
+      for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 4
+        for (int v = 0; v < Vecs; ++v) sum[row][v] += a[row][k] * column[v];
+      }
+    }
+  }
+  finish_tile(sum, tile);
+}
+
+constexpr int kWeightRows = 9;  // as many pointers as there are registers for
+typedef void WeightsTileFunction(const GemmTile&, const int64_t*);
+
+struct WeightsTiles {
+  WeightsTileFunction *narrow[kWeightRows], *wide[kTileRows];
+};
+
+template <int... Narrow, int... Wide>
+constexpr WeightsTiles make_weights_tiles(std::integer_sequence<int, Narrow...>, std::integer_sequence<int, Wide...>) {
+  return {{weights_tile<Narrow + 1, 1>...}, {weights_tile<Wide + 1, 2>...}};
+}
+
+constexpr WeightsTiles kWeightsTiles =
+    make_weights_tiles(std::make_integer_sequence<int, kWeightRows>{}, std::make_integer_sequence<int, kTileRows>{});
+
+void weights_rows(GemmTile tile, const int64_t* first, int64_t rows) {
+  const bool narrow = tile.cols <= kLanes;
+  const auto* tiles = narrow ? kWeightsTiles.narrow : kWeightsTiles.wide;
+  for (int64_t left = ceil_div(rows, narrow ? kWeightRows : kTileRows); left > 0; --left) {
+    const int64_t height = ceil_div(rows, left);
+    tiles[height - 1](tile, first);
+    first += height;
+    tile.c += height * tile.c_row;
+    rows -= height;
+  }
+}
+
+// sums [kh, kw, ic_chunk, columns] += the band's products; `dy` is scratch.
 void accumulate_band(const Conv2dBackwardWeight& conv, const BackwardWeightTask& t, const PixelBand& band,
-                     const float* x, float* dy, float* patches, float* sums, bool accumulate) {
+                     const float* x, float* dy, const int64_t* first_pixels, float* sums, bool accumulate) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBackwardWeightBlocking& b = conv.blocking;
   const int64_t columns = weight_columns(b), input_row = s.stride_w * b.band_w, pixels = band.rows * band.cols;
@@ -93,20 +141,18 @@ void accumulate_band(const Conv2dBackwardWeight& conv, const BackwardWeightTask&
     tile.b_row = g.w;
   else
     pack_grad_output(conv, t, band, dy);
-  if (b.patch_floats) pack_patches(conv, t.ics, band, x, patches);
   for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {
     tile.b = in_place ? grad_output + oc : dy + oc * pixels;
     tile.cols = min(kTileCols, round_up(t.ocs, kLanes) - oc);
-    if (b.patch_floats) {
-      tile.a = patches, tile.a_row = pixels;
-      tile.outer = 1, tile.run = pixels;
-      tile.c = sums + oc;
-      gemm_rows(tile, s.kh * s.kw * t.ics);
-      continue;
-    }
     tile.a_row = b.band_h * input_row;
     tile.a_outer = s.stride_h * input_row;
     tile.outer = band.rows, tile.run = band.cols;
+    if (b.all_taps) {
+      tile.a = x;
+      tile.c = sums + oc;
+      weights_rows(tile, first_pixels, s.kh * s.kw * t.ics);
+      continue;
+    }
     for (int64_t kh = 0; kh < s.kh; ++kh) {
       for (int64_t kw = 0; kw < s.kw; ++kw) {
         const int64_t offset = kw * s.dilation_w;
@@ -182,14 +228,15 @@ void conv2d_backward_weight(const Conv2dBackwardWeight& conv, int64_t task, floa
   t.ocs = min(b.oc_chunk, s.group_oc() - t.oc);
   float* x = scratch;
   float* dy = x + b.input_floats;
-  float* patches = dy + b.grad_floats;
-  float* sums = patches + b.patch_floats;
+  int64_t* first_pixels = reinterpret_cast<int64_t*>(dy + b.grad_floats);
+  float* sums = dy + b.grad_floats + b.table_floats;
   float* total = sums + b.sum_floats;
 
   const int64_t bands = s.n * b.row_bands * b.col_bands;
   const int64_t begin = bands * t.split / b.splits, end = bands * (t.split + 1) / b.splits;
   const bool one_sum = end > begin && end - begin <= kBandsPerSum;
   if (!one_sum) fill_zero(total, b.sum_floats);
+  if (b.all_taps) list_weights(conv, t.ics, first_pixels);
   for (int64_t i = begin; i < end; ++i) {
     PixelBand band;
     band.col = i % b.col_bands * b.cols;
@@ -199,7 +246,7 @@ void conv2d_backward_weight(const Conv2dBackwardWeight& conv, int64_t task, floa
     band.cols = min(b.cols, s.ow - band.col);
     pack_input_phases(conv, t, band, x);
     const int64_t position = (i - begin) % kBandsPerSum;
-    accumulate_band(conv, t, band, x, dy, patches, sums, position > 0);
+    accumulate_band(conv, t, band, x, dy, first_pixels, sums, position > 0);
     if (!one_sum && (position == kBandsPerSum - 1 || i == end - 1)) add_to(total, sums, b.sum_floats);
   }
 

@@ -67,10 +67,10 @@ struct Conv2dBackwardWeightBlocking {
   int64_t rows, row_bands, cols, col_bands;
   int64_t band_h, band_w;  // input rows, and columns of one stride phase
   int64_t splits;          // the bands of all images are dealt to this many tasks, whose sums are added in order
-  // Its scratch; patch_floats is 0 where the input band is read as it is packed.
-  int64_t input_floats, grad_floats, patch_floats, sum_floats;
+  bool all_taps;           // the weights of all taps are rows of one tile; else one tap's, input channels
+  int64_t input_floats, grad_floats, table_floats, sum_floats;  // its scratch
 
-  int64_t scratch_bytes() const { return (input_floats + grad_floats + patch_floats + 2 * sum_floats) * 4; }
+  int64_t scratch_bytes() const { return (input_floats + grad_floats + table_floats + 2 * sum_floats) * 4; }
 };
 
 struct Conv2dBackwardWeight {

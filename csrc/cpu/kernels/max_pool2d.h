@@ -61,9 +61,26 @@ inline int64_t max_pool2d_backward_row(const Pool2dShape& s, int64_t lanes) {
 inline int64_t max_pool2d_backward_margin(const Pool2dShape& s, int64_t lanes) {
   return round_up(max_pool2d_backward_row(s, lanes) + s.kw + 2 * lanes, 16);
 }
+
+// Squares of 2x2 pixels, for 3x3 windows two apart: row 0 of them begins at pixel row `top` and meets the window rows
+// `first_h` and the next. The same for columns. What is -1 lies outside.
+struct MaxPool2dSquares {
+  int64_t first_h, first_w, top, left;
+  int64_t rows;   // of squares
+  int64_t width;  // windows of a row, with those outside
+  int64_t band;   // rows of squares that are computed at a time: few enough for L1
+};
+inline MaxPool2dSquares max_pool2d_squares(const Pool2dShape& s) {
+  const int64_t first_h = s.pad_h - 1, first_w = s.pad_w - 1;
+  const int64_t rows = ceil_div(s.ih - first_h, 2), width = ceil_div(s.iw - first_w, 2) + 1;
+  return {first_h, first_w, first_h, first_w, rows, width, max(512 / width, 1)};
+}
+
 inline int64_t max_pool2d_backward_scratch_floats(const Pool2dShape& s, int64_t lanes) {
   const int64_t plane = s.oh * s.ow + 2 * max_pool2d_backward_margin(s, lanes);
-  return s.kw * max_pool2d_backward_row(s, lanes) + plane + ceil_div(plane, 4);
+  const MaxPool2dSquares b = max_pool2d_squares(s);
+  return max(s.kw * max_pool2d_backward_row(s, lanes) + plane + ceil_div(plane, 4),
+             6 * (round_up(b.band * b.width, lanes) + b.width + lanes));
 }
 
 }  // namespace convkit

@@ -115,16 +115,11 @@ void max_pool2d_channels_last_row(const MaxPool2d& pool, int64_t n, int64_t oh) 
             : pool_channels_last_row_of_window<false>(pool, n, oh);
 }
 
-template <int... Lane>
-inline Vec even_lanes(Vec low, Vec high, std::integer_sequence<int, Lane...>) {
-  return pick(low, high, std::integer_sequence<int, 2 * Lane...>{});
-}
-
 // p[0], p[stride], p[2 * stride], ...
 template <int kStride>  // 0: any
 inline Vec load_strided(const float* p, int64_t stride) {
   if constexpr (kStride == 1) return load(p);
-  if constexpr (kStride == 2) return even_lanes(load(p), load(p + kLanes), std::make_integer_sequence<int, kLanes>{});
+  if constexpr (kStride == 2) return load_even(p);
   Vec v;
   for (int lane = 0; lane < kLanes; ++lane) v[lane] = p[lane * stride];
   return v;

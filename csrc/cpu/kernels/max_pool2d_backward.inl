@@ -8,8 +8,7 @@
 // is one that none has, so that no edge needs a branch.
 #pragma once
 
-#include "cpu/kernels/max_pool2d.h"
-#include "cpu/kernels/vec.h"
+#include "cpu/kernels/max_pool2d_backward_two_apart.inl"
 
 namespace convkit {
 namespace {
@@ -86,6 +85,7 @@ inline bool windows_side_by_side(const Pool2dShape& s) {
 
 void max_pool2d_backward_channels_last_row(const MaxPool2dBackward& pool, int64_t n, int64_t h) {
   const Pool2dShape& s = pool.shape;
+  if (windows_two_apart(s)) return two_apart_channels_last_rows(pool, n, h);
   if (windows_side_by_side(s) && h < s.oh * s.kh) {
     if (h % s.kh == 0) scatter_channels_last_row(pool, n, h / s.kh);
     return;
@@ -157,15 +157,6 @@ void list_columns(const Pool2dShape& s, int32_t* wanted, WindowColumn* columns, 
   }
 }
 
-template <int... Lane>
-inline Vec interleave_low(Vec a, Vec b, std::integer_sequence<int, Lane...>) {
-  return pick(a, b, std::integer_sequence<int, (Lane % 2 ? kLanes + Lane / 2 : Lane / 2)...>{});
-}
-template <int... Lane>
-inline Vec interleave_high(Vec a, Vec b, std::integer_sequence<int, Lane...>) {
-  return pick(a, b, std::integer_sequence<int, kLanes / 2 + (Lane % 2 ? kLanes + Lane / 2 : Lane / 2)...>{});
-}
-
 inline void store_within(float* out, Vec v, int64_t room) {
   if (room >= kLanes)
     store_far(out, v);
@@ -176,12 +167,11 @@ inline void store_within(float* out, Vec v, int64_t room) {
 // pixels[e][u] -> out[kStride * u + e]; only the first `room` are written.
 template <int kStride>
 inline void store_interleaved(float* out, const Vec* pixels, int64_t room) {
-  constexpr auto kAll = std::make_integer_sequence<int, kLanes>{};
   Vec mixed[kStride];
   if constexpr (kStride == 1)
     mixed[0] = pixels[0];
   else if constexpr (kStride == 2)
-    mixed[0] = interleave_low(pixels[0], pixels[1], kAll), mixed[1] = interleave_high(pixels[0], pixels[1], kAll);
+    interleave(pixels[0], pixels[1], mixed);
   else
     for (int i = 0; i < kStride * kLanes; ++i) mixed[i / kLanes][i % kLanes] = pixels[i % kStride][i / kStride];
   for (int e = 0; e < kStride; ++e) store_within(out + e * kLanes, mixed[e], room - e * kLanes);
@@ -266,8 +256,6 @@ void gather_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, fl
   auto gather = gather_plane<kStride, 0, 0>;
   if constexpr (kStride == 1)
     if (s.kw == 3) gather = gather_plane<1, 3, 0>;
-  if constexpr (kStride == 2)
-    if (s.kw == 3) gather = num_columns[0] == 1 ? gather_plane<2, 1, 2> : gather_plane<2, 2, 1>;
   float* grad_copy = scratch + s.kw * max_pool2d_backward_row(s, kLanes);
   uint8_t* taps_copy = reinterpret_cast<uint8_t*>(grad_copy + windows + 2 * margin);
   for (int64_t p = begin; p < end; ++p) {
@@ -283,8 +271,10 @@ void gather_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, fl
 }
 
 void max_pool2d_backward_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, float* scratch) {
-  if (windows_side_by_side(pool.shape) && pool.shape.kw == 2) return scatter_pairs(pool, begin, end);
-  switch (pool.shape.stride_w) {
+  const Pool2dShape& s = pool.shape;
+  if (windows_two_apart(s)) return two_apart_planes(pool, begin, end, scratch);
+  if (windows_side_by_side(s) && s.kw == 2) return scatter_pairs(pool, begin, end);
+  switch (s.stride_w) {
     case 1:
       return gather_planes<1>(pool, begin, end, scratch);
     case 2:

@@ -41,8 +41,8 @@ inline void load_transposed(const From* source, int64_t from, Vec* block) {
 template <typename From, typename To>
 void transpose_copy(const From* source, int64_t from, To* destination, int64_t to, int64_t rows, int64_t cols) {
   if (rows < kLanes || cols < kLanes) {
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < cols; ++j) destination[j * to + i] = To(source[i * from + j]);
+    for (int64_t j = 0; j < cols; ++j)
+      for (int64_t i = 0; i < rows; ++i) destination[j * to + i] = To(source[i * from + j]);
     return;
   }
   // The last block of a row or column of blocks overlaps the one before it rather than leave a rest.
@@ -73,8 +73,13 @@ void strided_copy(const From* source, int64_t from_row, int64_t from_col, To* de
   } else if (from_row == 1) {
     transpose_copy(source, from_col, destination, to, cols, rows);
   } else {
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < cols; ++j) destination[i * to + j] = To(source[i * from_row + j * from_col]);
+    for (int64_t i = 0; i < rows; ++i) {
+      int64_t j = 0;
+      if constexpr (std::is_same_v<From, float>)
+        for (; from_col == 2 && j + kLanes < cols; j += kLanes)  // the second load reads one float too many
+          store(destination + i * to + j, load_even(source + i * from_row + 2 * j));
+      for (; j < cols; ++j) destination[i * to + j] = To(source[i * from_row + j * from_col]);
+    }
   }
 }
 

@@ -227,5 +227,12 @@ inline Vec pick(Vec a, Vec b, std::integer_sequence<int, Index...>) {
 #endif
 }
 
+// p[0], p[2], p[4], ...; reads one float beyond the last of them.
+template <int... Lane>
+inline Vec load_even(const float* p, std::integer_sequence<int, Lane...>) {
+  return pick(load(p), load(p + kLanes), std::integer_sequence<int, 2 * Lane...>{});
+}
+inline Vec load_even(const float* p) { return load_even(p, std::make_integer_sequence<int, kLanes>{}); }
+
 }  // namespace
 }  // namespace convkit
