@@ -7,6 +7,7 @@
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_winograd.h"
+#include "cpu/float_vector.h"
 #include "cpu/parallel.h"
 
 namespace convkit {

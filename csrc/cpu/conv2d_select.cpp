@@ -52,12 +52,13 @@ std::string avoid_winograd(const Conv2dProblem& problem) {
   const bool of_weight = problem.direction == Conv2dDirection::kBackwardWeight;
   const bool pairs = !of_weight && uses_pairs(problem);
   const int64_t channels = pairs ? kLeastChannelsOfPairs : kLeastChannels;
-  if (min(s.ic, s.oc) < channels) return concat("there are fewer than ", channels, " channels");
+  const char* why = pairs ? ", and direct sums multiply bfloat16 in pairs" : "";
+  if (min(s.ic, s.oc) < channels) return concat("there are fewer than ", channels, " channels", why);
   const int64_t least = of_weight                          ? kLeastExtentOfWeight
                         : pairs                            ? kLeastExtentOfPairs
                         : min(s.ic, s.oc) >= kManyChannels ? kLeastExtentOfMany
                                                            : kLeastExtent;
-  if (min(s.oh, s.ow) < least) return concat("the output is less than ", least, " pixels high or wide");
+  if (min(s.oh, s.ow) < least) return concat("the output is less than ", least, " pixels high or wide", why);
   return "";
 }
 

@@ -7,6 +7,7 @@
 #include "common/int_math.h"
 #include "common/tensor_view.h"
 #include "cpu/conv2d_direct.h"
+#include "cpu/float_vector.h"
 #include "cpu/generic/conv2d.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"

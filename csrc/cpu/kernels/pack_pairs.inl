@@ -126,22 +126,27 @@ void pack_pairs_of_row(const BFloat16* source, int64_t row, int64_t cols, int64_
   }
 }
 
-// Of two channels, or one, at `even` and `odd`: all taps, `step` (1 or -1) apart in memory, of each output channel.
-void pack_pairs_of_taps(const BFloat16* even, const BFloat16* odd, int64_t channel, int64_t step, int64_t taps,
-                        int64_t cols, int64_t tap_numbers, BFloat16* panel) {
-  const int64_t first = step < 0 ? 1 - taps : 0;  // in memory
-  for (int64_t v = 0; v < cols; v += kLanes) {
-    for (int64_t tap = 0; tap < taps; tap += kLanes) {
-      const int64_t count = min(kLanes, taps - tap);
+// Two channels, or one (`odd` is null): all taps, `step` (1 or -1) apart in memory, of each output channel.
+struct ChannelPair {
+  const BFloat16 *even, *odd;
+  int64_t output_channel, step, taps, cols;
+};
+
+// -> panel [taps, `to` apart][cols]
+void pack_pairs_of_taps(const ChannelPair& p, int64_t to, BFloat16* panel) {
+  const int64_t first = p.step < 0 ? 1 - p.taps : 0;  // in memory
+  for (int64_t v = 0; v < p.cols; v += kLanes) {
+    for (int64_t tap = 0; tap < p.taps; tap += kLanes) {
+      const int64_t count = min(kLanes, p.taps - tap);
       Vec block[kLanes];
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) {
-        const int64_t at = first + (v + r) * channel + tap;
-        block[r] = v + r < cols ? zip(even + at, odd ? odd + at : nullptr, count) : Vec{};
+        const int64_t at = first + (v + r) * p.output_channel + tap;
+        block[r] = v + r < p.cols ? zip(p.even + at, p.odd ? p.odd + at : nullptr, count) : Vec{};
       }
       transpose(block);
       for (int64_t r = 0; r < count; ++r)
-        store_pairs(panel + (step < 0 ? taps - 1 - tap - r : tap + r) * tap_numbers + v * 2, block[r]);
+        store_pairs(panel + (p.step < 0 ? p.taps - 1 - tap - r : tap + r) * to + v * 2, block[r]);
     }
   }
 }
@@ -160,7 +165,7 @@ void pack_weight_panel(const View4d<const BFloat16>& w, const BFloat16* source, 
     const BFloat16 *even = source + i * w.c, *odd = i + 1 < ics ? even + w.c : nullptr;
     BFloat16* const to = panel + i * kTileCols;
     if (taps_inside) {
-      pack_pairs_of_taps(even, odd, w.n, w.w, taps, cols, tap_numbers, to);
+      pack_pairs_of_taps({even, odd, w.n, w.w, taps, cols}, tap_numbers, to);
       continue;
     }
     for (int64_t tap = 0; tap < taps; ++tap) {
