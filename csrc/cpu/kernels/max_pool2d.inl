@@ -161,8 +161,14 @@ bool pool_plane_rows(const MaxPool2d& problem, int64_t begin, int64_t end, float
         if (!copied_plane)
           for (int64_t i = 0; i < band_rows * padded; ++i) scratch[i] = kLowest;
         copied_plane = plane, copied_begin = from, copied_end = min(from + band_rows, s.ih);
-        for (int64_t i = from; i < copied_end; ++i)
-          std::memcpy(scratch + (i - from) * padded + s.pad_w, plane + i * pool.input.h, s.iw * sizeof(float));
+        for (int64_t i = from; i < copied_end; ++i) {
+          const float* source = plane + i * pool.input.h;
+          float* copy = scratch + (i - from) * padded + s.pad_w;
+          for_each_vector_of(s.iw, [=](int64_t w, auto lanes) {
+            prefetch_ahead(source + w);
+            lanes.store(copy + w, lanes.load(source + w));
+          });
+        }
       }
       rows = scratch + (top - copied_begin) * padded, rows_step = s.dilation_h * padded;
     }
