@@ -30,6 +30,7 @@ if platform.machine() in ("x86_64", "AMD64"):
         *["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"],
         "-mprefer-vector-width=512",
     ]
+    ISA_FLAGS["avx512_bf16"] = [*ISA_FLAGS["avx512"], "-mavx512bf16"]
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror=return-type", "-Wno-psabi"]
 CXX_FLAGS = ["-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", *WARNINGS]
@@ -141,11 +142,7 @@ def write_ninja(library):
     for isa, flags in ISA_FLAGS.items():
         for source in sorted((CSRC / "cpu" / "kernels").glob("*.cpp")):
             ninja.add("cxx", source, [*common, *KERNEL_FLAGS, f"-DCONVKIT_ISA={isa}", *flags], f".{isa}")
-    ops = [
-        CSRC / "library.cpp",
-        *sorted((CSRC / "common").glob("*.cpp")),
-        *sorted((CSRC / "cpu").glob("*.cpp")),
-    ]
+    ops = [CSRC / "library.cpp", *sorted((CSRC / "common").glob("*.cpp")), *sorted((CSRC / "cpu").glob("*.cpp"))]
     absent = CSRC / "cuda" / "absent.cpp"  # registers a clear error for every op that has no CUDA kernel
     ops += sorted((CSRC / "cuda").glob("*.cpp")) if cuda else [absent]
     why = [f"-DCONVKIT_CUDA={int(bool(cuda))}", f'-DCONVKIT_CUDA_REASON="{reason}"']

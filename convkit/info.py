@@ -10,7 +10,7 @@ import torch
 from convkit._library import _C
 
 RUN_TIME_VARIABLES = {
-    "CONVKIT_ISA": "lowers the instruction set: baseline, avx2 or avx512",
+    "CONVKIT_ISA": "lowers the instruction set: baseline, avx2, avx512 or avx512_bf16",
     "CONVKIT_FLOAT32_ALGORITHM": "direct keeps float32 convolutions from Winograd",
 }
 

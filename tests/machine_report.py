@@ -8,7 +8,7 @@ import torch
 import convkit
 from tests._tree import BUILD, ROOT, nvcc_archs
 
-ISAS = ["baseline", "avx2", "avx512"]
+ISAS = ["baseline", "avx2", "avx512", "avx512_bf16"]
 
 
 def cpu_rows():

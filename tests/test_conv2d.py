@@ -172,8 +172,9 @@ def results_on(threads, case, tensors, grad_output, algorithm):
 @pytest.mark.parametrize("algorithm", ["auto", "direct", "generic"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
-def test_same_bits_on_any_number_of_threads_and_in_any_batch(algorithm, layout, batch):
-    tensors = tensors_of(LARGE, layout=layout)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_same_bits_on_any_number_of_threads_and_in_any_batch(algorithm, layout, batch, dtype):
+    tensors = tensors_of(LARGE, dtype, layout)
     grad_output = grad_output_of(LARGE, tensors, layout)
     of_all = results_on(1, LARGE, tensors, grad_output, algorithm)
     tensors[0], grad_output = tensors[0][:batch], grad_output[:batch]
@@ -201,5 +202,6 @@ def test_any_geometry(data):
         "drawn", batch, channels[0], size, channels[1], kernel, pair(1, 4), padding, dilation, groups
     )
     layout = data.draw(st.sampled_from(list(shapes.LAYOUTS)))
-    tensors = tensors_of(case, layout=layout, bias=data.draw(st.booleans()))
+    dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
+    tensors = tensors_of(case, dtype, layout, bias=data.draw(st.booleans()))
     check(case, tensors, grad_output_of(case, tensors, layout))

@@ -1,5 +1,7 @@
 """conv2d reads and writes nothing beyond its tensors: each ends where a page that may not be touched begins."""
 
+import itertools
+
 import pytest
 from _isolated import outcomes
 
@@ -12,21 +14,22 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def guarded(tensor):
     '''The tensor, dense in its own order of dimensions, with its last byte at the end of the last page that exists.'''
-    size = tensor.numel() * 4
+    size = tensor.nbytes
     pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     assert libc.mprotect(ctypes.c_void_p(address + pages), mmap.PAGESIZE, 0) == 0
-    flat = torch.frombuffer(memory, dtype=torch.float32, count=tensor.numel(), offset=pages - size)
+    flat = torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel(), offset=pages - size)
     return flat.as_strided(tensor.shape, tensor.stride()).copy_(tensor)
 
-def check(sizes, memory_format, algorithm, **arguments):
-    input, weight = (torch.randn(size).contiguous(memory_format=memory_format) for size in sizes)
+def check(sizes, memory_format, dtype, algorithm, **arguments):
+    input, weight = (torch.randn(size).to(dtype, memory_format=memory_format) for size in sizes)
     exact = F.conv2d(input.double(), weight.double(), **arguments)
-    grad = torch.randn(exact.shape).contiguous(memory_format=memory_format)
+    grad = torch.randn(exact.shape).to(dtype, memory_format=memory_format)
     leaves = [guarded(t).requires_grad_() for t in (input, weight)]
     output = convkit.conv2d(*leaves, **arguments, algorithm=algorithm)
-    torch.testing.assert_close(output.double(), exact, atol=1e-2, rtol=1e-3)
+    rtol = 1e-3 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(output.double(), exact, atol=10 * rtol, rtol=rtol)
     torch.autograd.grad(output, leaves, guarded(grad))
 """
 
@@ -45,7 +48,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "avx512_bf16"])
 def test_nothing_beyond_a_tensor_is_touched(isa):
     from convkit._library import _C
 
@@ -54,9 +57,10 @@ def test_nothing_beyond_a_tensor_is_touched(isa):
     cases = {}
     for name, (input_size, weight_size, arguments) in CALLS.items():
         for memory_format in ("contiguous_format", "channels_last"):
-            for algorithm in ("auto", "direct"):
-                call = f"check({(input_size, weight_size)}, torch.{memory_format}, {algorithm!r}, **{arguments})"
-                cases[f"{name}, {memory_format}, {algorithm}"] = GUARDED + call
+            for algorithm, dtype in itertools.product(("auto", "direct"), ("float32", "bfloat16")):
+                formats = f"torch.{memory_format}, torch.{dtype}"
+                call = f"check({(input_size, weight_size)}, {formats}, {algorithm!r}, **{arguments})"
+                cases[f"{name}, {memory_format}, {algorithm}, {dtype}"] = GUARDED + call
     results = outcomes(cases, environment={"CONVKIT_ISA": isa})
     assert {name: result for name, result in results.items() if result[0] != "returned"} == {}
 

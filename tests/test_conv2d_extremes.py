@@ -57,13 +57,14 @@ def test_output_of_more_than_int32_elements(memory_format):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")], ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_a_value_that_is_not_finite_reaches_its_windows_and_no_other(algorithm, value, layout):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_value_that_is_not_finite_reaches_its_windows_and_no_other(algorithm, value, layout, dtype):
     """In the input at every column, so at every lane and in every tail; a zero weight does not stop it."""
-    weight = shapes.random((18, 3, 3, 3), seed=1).abs()
+    weight = shapes.random((18, 3, 3, 3), dtype, seed=1).abs()
     weight[:, :, 1, 1] = 0
     weight = shapes.LAYOUTS[layout](weight)
     for column in range(19):
-        input = shapes.LAYOUTS[layout](shapes.random((1, 3, 5, 19), seed=2))
+        input = shapes.LAYOUTS[layout](shapes.random((1, 3, 5, 19), dtype, seed=2))
         input[0, 1, 2, column] = value
         actual = convkit.conv2d(input, weight, padding=1, algorithm=algorithm)
         exact = F.conv2d(input.double(), weight.double(), padding=1)
@@ -73,13 +74,27 @@ def test_a_value_that_is_not_finite_reaches_its_windows_and_no_other(algorithm, 
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "generic"])
-def test_integers_are_exact(algorithm):
-    """Whole numbers below 2^24 have no rounding, in whatever order they are added."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_integers_are_exact(algorithm, dtype):
+    """Whole numbers below 2^24 have no rounding, in whatever order they are added; the result is rounded once."""
     generator = torch.Generator().manual_seed(0)
     input = torch.randint(-9, 10, (2, 37, 9, 11), generator=generator).float()
     weight = torch.randint(-9, 10, (33, 37, 3, 3), generator=generator).float()
-    expected = F.conv2d(input.double(), weight.double(), padding=1)
-    assert torch.equal(convkit.conv2d(input, weight, padding=1, algorithm=algorithm).double(), expected)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        tensors = [t.to(dtype, memory_format=memory_format) for t in (input, weight)]
+        expected = F.conv2d(input.double(), weight.double(), padding=1).to(dtype)
+        assert torch.equal(convkit.conv2d(*tensors, padding=1, algorithm=algorithm), expected)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_bfloat16_below_the_normal_range_becomes_zero_at_most(algorithm):
+    """Pairs of bfloat16 are multiplied by an instruction that takes denormals for zeros."""
+    smallest = torch.finfo(torch.float32).smallest_normal
+    tiny = (smallest * torch.linspace(0.25, 4, 64)).bfloat16()[None, None, None]
+    actual = convkit.conv2d(tiny, torch.ones(1, 1, 1, 1, dtype=torch.bfloat16), algorithm=algorithm)
+    normal = tiny.float() >= smallest
+    assert torch.equal(actual[normal], tiny[normal])
+    assert ((actual == tiny) | (actual == 0))[~normal].all()
 
 
 def test_denormals_are_kept():

@@ -26,13 +26,14 @@ CASES = [
 IDS = ["x".join(map(str, (case[0], case[1], *case[2], case[3]))) for case in CASES]
 
 
-def make(case, memory_format):
+def make(case, memory_format, dtype=torch.float32):
     n, ic, size, oc, padding = case
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, ic, *size, generator=generator)
     weight = torch.randn(oc, ic, 3, 3, generator=generator) * (9 * ic) ** -0.5
     bias = torch.randn(oc, generator=generator)
-    return x.to(memory_format=memory_format), weight.to(memory_format=memory_format), bias, padding
+    x, weight = (t.to(dtype, memory_format=memory_format) for t in (x, weight))
+    return x, weight, bias.to(dtype), padding
 
 
 def run(x, weight, bias, padding, algorithm, **fused):
@@ -44,8 +45,9 @@ def run(x, weight, bias, padding, algorithm, **fused):
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["nchw", "channels_last"])
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_values_and_gradients(case, memory_format):
-    x, weight, bias, padding = make(case, memory_format)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_values_and_gradients(case, memory_format, dtype):
+    x, weight, bias, padding = make(case, memory_format, dtype)
     y, grad, weight_grad = run(x, weight, bias, padding, "winograd")
     convolve = functools.partial(F.conv2d, padding=padding)
     exact = tolerances.reference(convolve, [x, weight, bias], y)

@@ -67,7 +67,8 @@ def tensors_of(case, dtype=torch.float32, layout="contiguous", bias=True):
 def test_same_bits_as_composed(case, max_pool, layout, device):
     for algorithm in ("auto", "direct", "generic") if device == "cpu" else ("auto", "generic"):
         arguments = {**case.arguments, "algorithm": algorithm}
-        assert_same(tensors_of(case, layout=layout), arguments, max_pool, device=device)
+        for dtype in (torch.float32, torch.bfloat16):
+            assert_same(tensors_of(case, dtype, layout), arguments, max_pool, device=device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)

@@ -7,7 +7,7 @@ import pytest
 import convkit
 from tests._tree import HOME, python
 
-ISAS = ["baseline", "avx2", "avx512"]
+ISAS = ["baseline", "avx2", "avx512", "avx512_bf16"]
 
 
 def import_error(*arguments, **keywords):

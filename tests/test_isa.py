@@ -25,7 +25,7 @@ def run(isa, *command):
     return subprocess.run(process, cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "avx512_bf16"])
 def test_numeric_core(isa):
     if isa not in _C.supported_isas():
         pytest.skip(f"this machine does not run {isa}")

@@ -20,6 +20,7 @@ SIZES = [
     *[(rows, lanes, 9) for rows in (1, 6) for lanes in (1, 7, 8, 9, 15, 16, 17, 31, 33)],
     (1, 700, 130),
     (9, 700, 130),
+    (6, 3300, 40),
     (130, 40, 70),
 ]
 
@@ -100,9 +101,10 @@ def test_activation_is_relu_of_the_output():
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 130])
-def test_same_bits_on_any_number_of_threads_and_twice(rows):
-    tensors = tensors_of(rows, 600, 300)
-    grad_output = shapes.random((rows, 300), seed=4)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_same_bits_on_any_number_of_threads_and_twice(rows, dtype):
+    tensors = tensors_of(rows, 600, 300, dtype)
+    grad_output = shapes.random((rows, 300), dtype, seed=4)
     torch.set_num_threads(1)
     first = tolerances.in_own_dtype(convkit.linear, tensors, grad_output)
     for threads in (1, 2, 3, 8):
@@ -111,8 +113,9 @@ def test_same_bits_on_any_number_of_threads_and_twice(rows):
             assert torch.equal(before, now), f"{threads} threads"
 
 
-def test_same_bits_in_any_batch_of_many_rows():
-    input, weight, bias = tensors_of(64, 400, 70)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_same_bits_in_any_batch_of_many_rows(dtype):
+    input, weight, bias = tensors_of(64, 400, 70, dtype)
     whole = convkit.linear(input, weight, bias)
     for rows in (5, 6, 8, 33):
         assert torch.equal(convkit.linear(input[:rows], weight, bias), whole[:rows])

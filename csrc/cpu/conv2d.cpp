@@ -7,6 +7,7 @@
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_winograd.h"
+#include "cpu/float_vector.h"
 #include "cpu/parallel.h"
 
 namespace convkit {
@@ -49,38 +50,51 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   return {s, conv2d_select(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm), channels_last, relu};
 }
 
-void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
-                        const std::optional<Tensor>& bias, const View4d<float>& output, const Conv2dPool* pool) {
-  std::optional<Tensor> dense_bias;
-  if (bias) dense_bias = contiguous_vector(*bias);
-  const Conv2dEpilogue epilogue{dense_bias ? data<float>(*dense_bias) : nullptr, call.relu, pool};
-  const View4d<const float> x = const_view<float>(input), w = const_view<float>(weight);
-  if (call.algorithm == Conv2dAlgorithm::kWinograd)
-    conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
-  else if (call.algorithm == Conv2dAlgorithm::kDepthwise)
-    conv2d_depthwise(call.shape, x, w, epilogue.bias, call.relu, output);
-  else if (call.algorithm == Conv2dAlgorithm::kKn2row)
-    conv2d_kn2row(call.shape, x, w, epilogue.bias, call.relu, output);
-  else
-    conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue, call.packed_weight);
+bool takes_dtype(Conv2dAlgorithm algorithm, ScalarType dtype) {
+  if (algorithm == Conv2dAlgorithm::kGeneric || !is_16_bit(dtype)) return true;
+  return dtype == ScalarType::BFloat16 && (algorithm == Conv2dAlgorithm::kWinograd ||
+                                           (algorithm == Conv2dAlgorithm::kDirect && multiplies_bfloat16_pairs()));
 }
+
+template <typename T>
+void run_conv2d_of(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                   const View4d<T>& output, const Conv2dPool<T>* pool) {
+  const FloatVector wide_bias(bias);
+  const Conv2dEpilogue<T> epilogue{wide_bias.data(), call.relu, pool};
+  const View4d<const T> x = const_view<T>(input), w = const_view<T>(weight);
+  if (call.algorithm == Conv2dAlgorithm::kWinograd)
+    return conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
+  if (call.algorithm == Conv2dAlgorithm::kDirect)
+    return conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue, call.packed_weight);
+  if constexpr (std::is_same_v<T, float>) {
+    const auto run = call.algorithm == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise : conv2d_kn2row;
+    run(call.shape, x, w, epilogue.bias, call.relu, output);
+  }
+}
+
+template void run_conv2d_of(const Conv2dCall&, const Tensor&, const Tensor&, const std::optional<Tensor>&,
+                            const View4d<float>&, const Conv2dPool<float>*);
+template void run_conv2d_of(const Conv2dCall&, const Tensor&, const Tensor&, const std::optional<Tensor>&,
+                            const View4d<BFloat16>&, const Conv2dPool<BFloat16>*);
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
                   const std::optional<Tensor>& bias) {
   const Conv2dShape& s = call.shape;
-  if (is_16_bit(input.scalar_type()) && call.algorithm != Conv2dAlgorithm::kGeneric) {
+  const ScalarType dtype = input.scalar_type();
+  if (!takes_dtype(call.algorithm, dtype)) {
     const std::optional<Tensor> wide_bias = bias ? std::optional(widen(*bias)) : std::nullopt;
-    return to_dtype(run_conv2d(call, widen(input), widen(weight), wide_bias), input.scalar_type());
+    return to_dtype(run_conv2d(call, widen(input), widen(weight), wide_bias), dtype);
   }
   const int64_t sizes[] = {s.n, s.oc, s.oh, s.ow};
-  const Tensor output = empty({sizes, 4}, call.channels_last, input.scalar_type(), input);
+  const Tensor output = empty({sizes, 4}, call.channels_last, dtype, input);
   if (output.numel() == 0) return output;
-  if (call.algorithm != Conv2dAlgorithm::kGeneric) {
-    run_conv2d_float32(call, input, weight, bias, view<float>(output), nullptr);
-  } else {
-    dispatch_floating("conv2d", input.scalar_type(),
+  if (call.algorithm == Conv2dAlgorithm::kGeneric)
+    dispatch_floating("conv2d", dtype,
                       [&](auto zero) { conv2d_generic<decltype(zero)>(s, input, weight, bias, call.relu, output); });
-  }
+  else if (dtype == ScalarType::BFloat16)
+    run_conv2d_of<BFloat16>(call, input, weight, bias, view<BFloat16>(output), nullptr);
+  else
+    run_conv2d_of<float>(call, input, weight, bias, view<float>(output), nullptr);
   return output;
 }
 

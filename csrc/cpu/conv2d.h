@@ -24,9 +24,14 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
                           const Conv2dArguments& arguments, const std::string& activation,
                           const std::string& algorithm);
 
-// For an algorithm that computes in float32. With `pool`, which must be possible (see can_pool), there is no `output`.
-void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tensor& weight,
-                        const std::optional<Tensor>& bias, const View4d<float>& output, const Conv2dPool* pool);
+// Whether the algorithm reads and writes tensors of this dtype as they are; otherwise 16-bit ones are widened.
+bool takes_dtype(Conv2dAlgorithm algorithm, ScalarType dtype);
+
+// T float or BFloat16, which the algorithm must take. With `pool`, which must be possible (see can_pool), there is no
+// `output`.
+template <typename T>
+void run_conv2d_of(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                   const View4d<T>& output, const Conv2dPool<T>* pool);
 
 Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias);
 

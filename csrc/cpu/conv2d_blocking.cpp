@@ -13,6 +13,9 @@ constexpr int64_t kBandPixels = 800;
 // Output channels of a task, times the taps: enough that packing the input band is small beside using it.
 constexpr int64_t kChannelTaps = 512;
 
+// An odd number of so few input channels would leave too many halves of pairs empty.
+constexpr int64_t kFewChannels = 5;
+
 // An image of few pixels with few output channels would be one task: it is cut further, into up to kLeastTasks of at
 // least kTaskProducts, about 8 us, and from one or three tasks to an even number, which two threads share equally.
 constexpr int64_t kLeastTasks = 4, kTaskProducts = 1 << 20;
@@ -40,36 +43,51 @@ Cuts cut_further(const Conv2dShape& s, int64_t oc_chunk, int64_t tasks, int64_t 
   return cuts;
 }
 
+// A row of the window is one chain of products; a window of one row is cut into chains anywhere.
+Chunks input_channel_chunks(const Conv2dShape& s, int64_t step_numbers) {
+  const int64_t taps = s.kh * s.kw, reduction = kReduction * step_numbers;
+  const int64_t limit = max(s.kh > 1 ? min(kConv2dChain / s.kw, reduction / taps) : reduction / taps, step_numbers);
+  const int64_t multiple = limit >= 8 ? 8 : step_numbers;
+  return cut(s.group_ic(), limit / multiple * multiple, multiple);
+}
+
 }  // namespace
 
-Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels, Conv2dSums sums,
-                               const Pool2dShape* pool) {
+Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& kernels,
+                               const Conv2dBlockingOptions& options) {
+  const auto [sums, pool, bfloat16] = options;
+  const int64_t step_numbers = bfloat16 ? 2 : 1;
   Conv2dBlocking b;
   const int64_t row_multiple = pool ? min(pool->stride_h, s.oh) : 1;
   const int64_t taps = s.kh * s.kw, tile_cols = kernels.tile_cols;
-  // A row of the window is one chain of products; a window of one row is cut into chains anywhere.
-  const int64_t ic_limit = max(s.kh > 1 ? min(kConv2dChain / s.kw, kReduction / taps) : kReduction / taps, 1);
-  const int64_t ic_multiple = ic_limit >= 8 ? 8 : 1;
-  const Chunks ic = cut(s.group_ic(), ic_limit / ic_multiple * ic_multiple, ic_multiple);
+  const Chunks ic = input_channel_chunks(s, step_numbers);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number;
   const int64_t oc_limit = round_up(clamp(kChannelTaps / taps, 64, 256), tile_cols);
   const Chunks oc = cut(s.group_oc(), oc_limit, tile_cols);
   b.oc_chunk = oc.size, b.oc_chunks = oc.number;
-  const int64_t bands = ceil_div(max(s.oh * s.ow, 1), kBandPixels);
+  b.row_patches = bfloat16 && s.group_ic() % 2 && s.group_ic() <= kFewChannels && s.kw > 1 && s.dilation_w == 1;
+  // Patches are packed once for each band that reads them.
+  const int64_t pixels = (b.row_patches ? 2 : 1) * kBandPixels, bands = ceil_div(max(s.oh * s.ow, 1), pixels);
   const Cuts cuts =
       cut_further(s, b.oc_chunk, s.groups * b.oc_chunks * bands, tile_cols, taps == 1 && sums == Conv2dSums::kInPlace);
   b.oc_part = ceil_div(b.oc_chunk, cuts.channels), b.oc_parts = ceil_div(s.group_oc(), b.oc_part);
-  const int64_t band_pixels = cuts.pixels == 1 ? kBandPixels : ceil_div(s.oh * s.ow, bands * cuts.pixels);
+  const int64_t band_pixels = cuts.pixels == 1 ? pixels : ceil_div(s.oh * s.ow, bands * cuts.pixels);
   const Chunks cols = cut(s.ow, band_pixels, kernels.tile_rows);
   b.cols = cols.size, b.col_bands = cols.number;
-  const int64_t row_limit = cuts.pixels == 1 ? kBandPixels / b.cols : ceil_div(band_pixels, b.cols);
+  const int64_t row_limit = cuts.pixels == 1 ? pixels / b.cols : ceil_div(band_pixels, b.cols);
   const Chunks rows = cut(s.oh, round_up(max(row_limit, 1), row_multiple), row_multiple);
   b.rows = rows.size, b.row_bands = rows.number;
   b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
   b.band_w = (b.cols - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1;
   const int64_t columns = round_up(b.oc_chunk, tile_cols);
-  b.input_floats = round_up(b.band_h * b.band_w * b.ic_chunk, 16);
-  b.weight_floats = round_up(taps * b.ic_chunk * columns, 16);
+  const int64_t steps = ceil_div(b.ic_chunk, step_numbers), row_steps = ceil_div(s.kw * b.ic_chunk, step_numbers);
+  // A pair of numbers is as large as a float.
+  b.input_floats = round_up(b.band_h * b.band_w * steps, 16);
+  b.weight_floats = round_up(taps * steps * columns, 16);
+  if (b.row_patches) {  // and a row of pixels before it becomes patches
+    b.input_floats = round_up(b.band_h * b.cols * row_steps + b.band_w * steps + 2 * tile_cols, 16);
+    b.weight_floats = round_up(s.kh * row_steps * columns, 16);
+  }
   b.sums = sums;
   b.pooled_floats = 0;
   b.output_floats = sums == Conv2dSums::kScratch ? round_up(b.rows * b.cols * columns, 16) : 0;
@@ -87,19 +105,25 @@ Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& 
   return b;
 }
 
-Conv2dSums conv2d_sums(const Conv2dShape& s, const View4d<float>& output, bool pooled) {
+template <typename T>
+Conv2dSums conv2d_sums(const Conv2dShape& s, const View4d<T>& output, bool pooled) {
   // Up to about as many products a transposition of the sums costs more than the turned tile's vectors of pixels, which
   // straddle cache lines. Beyond, the turned tile serves where it fills its vectors better, and 1x1 windows also where
   // it fills them as well. 8 channels into 8, 3x3 at 28x28, takes 14.6 us instead of 22.7; 256 into 64, 1x1 at 56x56,
   // 0.50 ms instead of 0.61 (AVX-512 on an AMD Zen 5).
   constexpr int64_t kFewProducts = 64;
-  if (output.c == 1) return pooled ? Conv2dSums::kScratch : Conv2dSums::kInPlace;
+  // bfloat16 is stored once, when all products have been added.
+  const bool in_place = output.c == 1 && !pooled && (!is_bfloat16<T> || input_channel_chunks(s, 2).number == 1);
+  if (in_place || output.c == 1 || is_bfloat16<T>) return in_place ? Conv2dSums::kInPlace : Conv2dSums::kScratch;
   const int64_t products = s.group_ic() * s.kh * s.kw, lanes = kernels().vector_floats;
   if (output.w != 1 || products > kConv2dChain) return Conv2dSums::kScratch;
   const int64_t turned = s.ow * round_up(s.group_oc(), lanes), usual = s.group_oc() * round_up(s.ow, lanes);
   const bool planes = products <= kFewProducts || turned > usual || (turned == usual && s.kh * s.kw == 1);
   return planes ? Conv2dSums::kPlanes : Conv2dSums::kScratch;
 }
+
+template Conv2dSums conv2d_sums(const Conv2dShape&, const View4d<float>&, bool);
+template Conv2dSums conv2d_sums(const Conv2dShape&, const View4d<BFloat16>&, bool);
 
 bool can_pool_bands(const Conv2dBlocking& blocking, const Pool2dShape& pool) {
   return blocking.col_bands == 1 && pool.pad_h == 0 && pool.kh <= pool.stride_h;

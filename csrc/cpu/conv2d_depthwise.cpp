@@ -56,11 +56,12 @@ void conv2d_depthwise(const Conv2dShape& shape, const View4d<const float>& input
 
 void conv2d_depthwise_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
                                      const View4d<const float>& weight, const View4d<float>& grad_input) {
-  for_each_phase(s, weight, grad_input,
-                 [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
-                   const View4d<const float> of_channel{rotated.data, rotated.c, rotated.n, rotated.h, rotated.w};
-                   conv2d_depthwise(phase, grad_output, of_channel, nullptr, false, pixels);
-                 });
+  for_each_phase<float>(s, weight, grad_input,
+                        [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
+                          const View4d<const float> of_channel{rotated.data, rotated.c, rotated.n, rotated.h,
+                                                               rotated.w};
+                          conv2d_depthwise(phase, grad_output, of_channel, nullptr, false, pixels);
+                        });
 }
 
 void conv2d_depthwise_backward_weight(const Conv2dShape& shape, const View4d<const float>& input,

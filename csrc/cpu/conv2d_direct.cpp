@@ -12,7 +12,8 @@ namespace {
 constexpr int64_t kSharedBytes = int64_t{16} << 20;  // of packed weights
 
 // A 1-wide window reads every stride-th pixel only: drops the others from the view.
-void drop_skipped_pixels(Conv2dShape& s, View4d<const float>& input) {
+template <typename T>
+void drop_skipped_pixels(Conv2dShape& s, View4d<const T>& input) {
   if (s.kh == 1 && s.pad_top == 0) {
     input.h *= s.stride_h;
     s.ih = ceil_div(s.ih, s.stride_h), s.stride_h = 1;
@@ -24,8 +25,8 @@ void drop_skipped_pixels(Conv2dShape& s, View4d<const float>& input) {
 }
 
 // The pixels of a 1x1 convolution know no rows: an image is one row of them, which register tiles cut into equal parts.
-template <typename T>
-void join_rows(Conv2dShape& s, const View4d<const float>& input, const View4d<T>& output) {
+template <typename T, typename Output>
+void join_rows(Conv2dShape& s, const View4d<const T>& input, const View4d<Output>& output) {
   const bool pointwise = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 &&
                          s.pad_left == 0 && s.ih == s.oh && s.iw == s.ow;
   if (pointwise && input.h == s.iw * input.w && output.h == s.ow * output.w) s.iw = s.ow = s.oh * s.ow, s.ih = s.oh = 1;
@@ -33,51 +34,66 @@ void join_rows(Conv2dShape& s, const View4d<const float>& input, const View4d<T>
 
 }  // namespace
 
-void conv2d_direct(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                   int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue,
+bool multiplies_bfloat16_pairs() { return kernels().conv2d_direct.of.bfloat16.forward != nullptr; }
+
+template <typename T>
+void conv2d_direct(const Conv2dShape& shape, const View4d<const T>& input, const View4d<const T>& weight,
+                   int64_t weight_group_stride, const View4d<T>& output, const Conv2dEpilogue<T>& epilogue,
                    const float* packed_weight) {
   const Conv2dDirectKernels& kernel = kernels().conv2d_direct;
-  Conv2dDirect conv{.shape = shape,
-                    .input = input,
-                    .weight = weight,
-                    .weight_group_stride = weight_group_stride,
-                    .packed_weight = packed_weight,
-                    .bias = epilogue.bias,
-                    .output = output,
-                    .relu = epilogue.relu,
-                    .pool = epilogue.pool};
+  const Conv2dDirectFunctions<T>& functions = kernel.of.template get<T>();
+  Conv2dDirect<T> conv{.shape = shape,
+                       .input = input,
+                       .weight = weight,
+                       .weight_group_stride = weight_group_stride,
+                       .packed_weight = packed_weight,
+                       .bias = epilogue.bias,
+                       .output = output,
+                       .relu = epilogue.relu,
+                       .pool = epilogue.pool};
   drop_skipped_pixels(conv.shape, conv.input);
   if (!epilogue.pool) join_rows(conv.shape, conv.input, output);
   Conv2dShape& s = conv.shape;
   const Conv2dSums sums = conv2d_sums(conv.shape, epilogue.pool ? epilogue.pool->output : output, epilogue.pool);
-  conv.blocking = conv2d_blocking(conv.shape, kernel, sums, epilogue.pool ? &epilogue.pool->shape : nullptr);
+  const Pool2dShape* pool = epilogue.pool ? &epilogue.pool->shape : nullptr;
+  conv.blocking = conv2d_blocking(conv.shape, kernel, {sums, pool, is_bfloat16<T>});
   // Weights that several tasks need are packed once for all of them, if they fit in cache.
   const int64_t users = s.n * conv.blocking.row_bands * conv.blocking.col_bands;
   const int64_t packed_bytes = conv.weight_blocks() * conv.block_floats() * 4;
   if (!packed_weight && sums != Conv2dSums::kPlanes && users > 1 && packed_bytes <= kSharedBytes) {
     float* const packed = static_cast<float*>(shared_workspace(packed_bytes));
     CONVKIT_CHECK(packed, "conv2d: no memory for ", packed_bytes, " bytes of workspace");
-    pack_blocks(conv, kernel.pack_weight, packed);
+    pack_blocks(conv, functions.pack_weight, packed);
     conv.packed_weight = packed;
   }
-  run_tasks(conv, kernel.forward);
+  run_tasks(conv, functions.forward);
 }
 
-Conv2dDirect conv2d_direct_packing(const Conv2dShape& shape, const View4d<const float>& weight,
-                                   int64_t weight_group_stride) {
+Conv2dDirect<float> conv2d_direct_packing(const Conv2dShape& shape, const View4d<const float>& weight,
+                                          int64_t weight_group_stride) {
   return {.shape = shape,
-          .blocking = conv2d_blocking(shape, kernels().conv2d_direct, Conv2dSums::kScratch),
+          .blocking = conv2d_blocking(shape, kernels().conv2d_direct, {}),
           .weight = weight,
           .weight_group_stride = weight_group_stride};
 }
 
-void conv2d_direct_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
-                                  const View4d<const float>& weight, const View4d<float>& grad_input) {
-  for_each_phase(s, weight, grad_input,
-                 [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
-                   conv2d_direct(phase, grad_output, rotated, s.group_oc() * weight.n, pixels, {});
-                 });
+template <typename T>
+void conv2d_direct_backward_input(const Conv2dShape& s, const View4d<const T>& grad_output,
+                                  const View4d<const T>& weight, const View4d<T>& grad_input) {
+  for_each_phase<T>(s, weight, grad_input,
+                    [&](const Conv2dShape& phase, const View4d<const T>& rotated, const View4d<T>& pixels) {
+                      conv2d_direct<T>(phase, grad_output, rotated, s.group_oc() * weight.n, pixels, {});
+                    });
 }
+
+#define CONVKIT_DIRECT(T)                                                                                        \
+  template void conv2d_direct(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&, int64_t,       \
+                              const View4d<T>&, const Conv2dEpilogue<T>&, const float*);                         \
+  template void conv2d_direct_backward_input(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&, \
+                                             const View4d<T>&);
+CONVKIT_DIRECT(float)
+CONVKIT_DIRECT(BFloat16)
+#undef CONVKIT_DIRECT
 
 void conv2d_direct_backward_weight(const Conv2dShape& shape, const View4d<const float>& input,
                                    const View4d<const float>& grad_output, const View4d<float>& grad_weight) {

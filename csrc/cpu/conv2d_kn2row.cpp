@@ -34,10 +34,10 @@ void conv2d_kn2row(const Conv2dShape& shape, const View4d<const float>& input, c
 
 void conv2d_kn2row_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
                                   const View4d<const float>& weight, const View4d<float>& grad_input) {
-  for_each_phase(s, weight, grad_input,
-                 [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
-                   conv2d_kn2row(phase, grad_output, rotated, nullptr, false, pixels);
-                 });
+  for_each_phase<float>(s, weight, grad_input,
+                        [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
+                          conv2d_kn2row(phase, grad_output, rotated, nullptr, false, pixels);
+                        });
 }
 
 }  // namespace convkit

@@ -19,12 +19,22 @@ using Ints = std::vector<int64_t>;
 
 constexpr const char* kOp = "conv2d_max_pool2d";
 
-// Whether the tasks of the convolution can pool what they compute, as far as the geometry goes.
-bool can_pool(const Conv2dCall& call, const Pool2dShape& pool) {
+// Whether the tasks of the convolution can pool what they compute.
+bool can_pool(const Conv2dCall& call, ScalarType dtype, const Pool2dShape& pool) {
+  const bool bfloat16 = dtype == ScalarType::BFloat16;
+  if (!takes_dtype(call.algorithm, dtype) || (dtype != ScalarType::Float && !bfloat16)) return false;
   if (call.algorithm == Conv2dAlgorithm::kWinograd) return can_pool_tiles(pool);
   if (call.algorithm != Conv2dAlgorithm::kDirect) return false;
-  const Conv2dBlocking b = conv2d_blocking(call.shape, kernels().conv2d_direct, Conv2dSums::kScratch, &pool);
+  const Conv2dBlocking b =
+      conv2d_blocking(call.shape, kernels().conv2d_direct, {Conv2dSums::kScratch, &pool, bfloat16});
   return can_pool_bands(b, pool) && b.scratch_bytes() <= kWorkspaceLimit;
+}
+
+template <typename T>
+void run_fused(const Conv2dCall& call, const Pool2dShape& pool, const Tensor& input, const Tensor& weight,
+               const std::optional<Tensor>& bias, const Tensor& output, const Tensor* taps) {
+  const Conv2dPool<T> fused{pool, view<T>(output), taps ? data<uint8_t>(*taps) : nullptr, call.relu};
+  run_conv2d_of<T>(call, input, weight, bias, {}, &fused);
 }
 
 // One op after the other.
@@ -68,12 +78,10 @@ std::tuple<Tensor, Tensor> run_conv2d_max_pool2d(const Conv2dCall& call, const T
                                   : empty({&none, 1}, false, ScalarType::Byte, input);
   const Tensor* wanted = return_taps ? &taps : nullptr;
   if (output.numel() == 0) return {output, taps};
-  if (input.scalar_type() == ScalarType::Float && can_pool(call, pool)) {
-    const Conv2dPool fused{pool, view<float>(output), wanted ? data<uint8_t>(taps) : nullptr, call.relu};
-    run_conv2d_float32(call, input, weight, bias, {}, &fused);
-  } else {
-    run_composed(call, pool, input, weight, bias, output, wanted);
-  }
+  const auto run = !can_pool(call, input.scalar_type(), pool)    ? run_composed
+                   : input.scalar_type() == ScalarType::BFloat16 ? run_fused<BFloat16>
+                                                                 : run_fused<float>;
+  run(call, pool, input, weight, bias, output, wanted);
   return {output, taps};
 }
 

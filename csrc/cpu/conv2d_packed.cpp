@@ -83,7 +83,7 @@ void pack_weight(const Conv2dShape& s, const std::string& algorithm, const View4
   with_packing(chosen, s, weight, [&](const auto& packing, const auto& kernel) {
     const Header header = header_of(chosen, packing, kernel);
     std::memcpy(packed, &header, kHeaderBytes);
-    pack_blocks(packing, kernel.pack_weight, reinterpret_cast<float*>(packed + kHeaderBytes));
+    pack_blocks(packing, kernel.of.float32.pack_weight, reinterpret_cast<float*>(packed + kHeaderBytes));
   });
 }
 

@@ -10,11 +10,12 @@ namespace convkit {
 namespace {
 
 // The whole gradient, which is dense: a few bytes more than the phases without taps, but without gaps.
-void fill_zero(const View4d<float>& grad_input, const Conv2dShape& s) {
+template <typename T>
+void fill_zero(const View4d<T>& grad_input, const Conv2dShape& s) {
   constexpr int64_t kBlock = 1 << 16;
   const int64_t numel = s.n * s.ic * s.ih * s.iw;
   parallel_tasks(ceil_div(numel, kBlock), static_cast<double>(numel), [&](int64_t i) {
-    std::memset(grad_input.data + i * kBlock, 0, min(kBlock, numel - i * kBlock) * sizeof(float));
+    std::memset(static_cast<void*>(grad_input.data + i * kBlock), 0, min(kBlock, numel - i * kBlock) * sizeof(T));
   });
 }
 
@@ -41,8 +42,9 @@ Conv2dShape largest_phase(const Conv2dShape& s) {
           s.groups};
 }
 
-void for_each_phase(const Conv2dShape& s, const View4d<const float>& weight, const View4d<float>& grad_input,
-                    const PhaseBody& body) {
+template <typename T>
+void for_each_phase(const Conv2dShape& s, const View4d<const T>& weight, const View4d<T>& grad_input,
+                    const PhaseBody<T>& body) {
   const auto phase_h = [&](int64_t h0) { return make_phase(h0, s.stride_h, s.pad_top, s.dilation_h, s.kh, s.ih); };
   const auto phase_w = [&](int64_t w0) { return make_phase(w0, s.stride_w, s.pad_left, s.dilation_w, s.kw, s.iw); };
   const int64_t phases_h = min(s.stride_h, s.ih), phases_w = min(s.stride_w, s.iw);
@@ -58,13 +60,18 @@ void for_each_phase(const Conv2dShape& s, const View4d<const float>& weight, con
       // A convolution of grad_output with the phase's taps, rotated, input and output channels exchanged.
       const Conv2dShape phase{s.n,    s.oc, s.oh, s.ow,  s.ic,  h.size,     w.size,     h.taps,
                               w.taps, 1,    1,    h.pad, w.pad, h.dilation, w.dilation, s.groups};
-      const View4d<const float> rotated{weight.data + h.last() * weight.h + w.last() * weight.w, weight.c, weight.n,
-                                        -h.step * weight.h, -w.step * weight.w};
-      const View4d<float> pixels{grad_input.data + h0 * grad_input.h + w0 * grad_input.w, grad_input.n, grad_input.c,
-                                 s.stride_h * grad_input.h, s.stride_w * grad_input.w};
+      const View4d<const T> rotated{weight.data + h.last() * weight.h + w.last() * weight.w, weight.c, weight.n,
+                                    -h.step * weight.h, -w.step * weight.w};
+      const View4d<T> pixels{grad_input.data + h0 * grad_input.h + w0 * grad_input.w, grad_input.n, grad_input.c,
+                             s.stride_h * grad_input.h, s.stride_w * grad_input.w};
       body(phase, rotated, pixels);
     }
   }
 }
+
+template void for_each_phase(const Conv2dShape&, const View4d<const float>&, const View4d<float>&,
+                             const PhaseBody<float>&);
+template void for_each_phase(const Conv2dShape&, const View4d<const BFloat16>&, const View4d<BFloat16>&,
+                             const PhaseBody<BFloat16>&);
 
 }  // namespace convkit

@@ -5,18 +5,21 @@
 #include <functional>
 
 #include "common/conv2d_shape.h"
+#include "common/half.h"
 
 namespace convkit {
 
 // The convolution of one phase: its shape, with input and output exchanged; the weights of its taps, rotated, with the
 // strides of input and output channels exchanged; the positions of grad_input that it writes.
-using PhaseBody = std::function<void(const Conv2dShape& phase, const View4d<const float>& rotated_weight,
-                                     const View4d<float>& pixels)>;
+template <typename T>
+using PhaseBody =
+    std::function<void(const Conv2dShape& phase, const View4d<const T>& rotated_weight, const View4d<T>& pixels)>;
 
 // Calls the body for every phase that a tap meets, after writing zeros everywhere if there is one that none does.
 // grad_input is dense.
-void for_each_phase(const Conv2dShape& shape, const View4d<const float>& weight, const View4d<float>& grad_input,
-                    const PhaseBody& body);
+template <typename T>
+void for_each_phase(const Conv2dShape& shape, const View4d<const T>& weight, const View4d<T>& grad_input,
+                    const PhaseBody<T>& body);
 
 // Bounds every phase.
 Conv2dShape largest_phase(const Conv2dShape& shape);

@@ -26,7 +26,7 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
       return plan;
     }
     const Conv2dShape run = turned ? winograd_backward_input_shape(s) : s;
-    Conv2dWinograd conv = conv2d_winograd_packing(run, {});
+    auto conv = conv2d_winograd_packing(run, {});
     conv.blocks = conv.blocking.tile_blocks;
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
@@ -61,10 +61,11 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.workspace_bytes = conv.blocking.scratch_bytes();
   } else {
     const Conv2dShape run = turned ? largest_phase(s) : s;
-    const Conv2dDirect conv = conv2d_direct_packing(run, {}, 0);
-    plan.tasks = conv.tasks();
-    plan.workspace_bytes = conv.blocking.scratch_bytes();
-    plan.packed_bytes = conv.block_floats() * 4;
+    const bool pairs = problem.dtype == ScalarType::BFloat16 && multiplies_bfloat16_pairs();
+    const Conv2dBlocking blocking = conv2d_blocking(run, kernel, {.bfloat16 = pairs});
+    plan.tasks = Conv2dDirect<float>{.shape = run, .blocking = blocking}.tasks();
+    plan.workspace_bytes = blocking.scratch_bytes();
+    plan.packed_bytes = blocking.weight_floats * 4;
   }
   return plan;
 }

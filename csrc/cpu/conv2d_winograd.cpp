@@ -60,20 +60,22 @@ bool can_pool_tiles(const Pool2dShape& p) {
          p.kw <= p.stride_w && kWinogradTile % p.stride_h == 0 && kWinogradTile % p.stride_w == 0;
 }
 
-void conv2d_winograd(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                     const View4d<float>& output, const Conv2dEpilogue& epilogue, const float* packed_weight) {
-  const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
+template <typename T>
+void conv2d_winograd(const Conv2dShape& shape, const View4d<const T>& input, const View4d<const T>& weight,
+                     const View4d<T>& output, const Conv2dEpilogue<T>& epilogue, const float* packed_weight) {
+  const Conv2dWinogradKernels& kernels_of_isa = kernels().conv2d_winograd;
+  const Conv2dWinogradFunctions<T>& kernel = kernels_of_isa.of.template get<T>();
   const Pool2dShape* pool = epilogue.pool ? &epilogue.pool->shape : nullptr;
-  Conv2dWinograd conv{.shape = shape,
-                      .blocking = conv2d_winograd_blocking(shape, kernel, pool),
-                      .input = input,
-                      .weight = weight,
-                      .packed_weight = packed_weight,
-                      .shared = several_threads(),
-                      .bias = epilogue.bias,
-                      .output = output,
-                      .relu = epilogue.relu,
-                      .pool = epilogue.pool};
+  Conv2dWinograd<T> conv{.shape = shape,
+                         .blocking = conv2d_winograd_blocking(shape, kernels_of_isa, pool),
+                         .input = input,
+                         .weight = weight,
+                         .packed_weight = packed_weight,
+                         .shared = several_threads(),
+                         .bias = epilogue.bias,
+                         .output = output,
+                         .relu = epilogue.relu,
+                         .pool = epilogue.pool};
   const Conv2dWinogradBlocking& b = conv.blocking;
   const int64_t weight_floats = b.transform_first ? conv.weight_blocks() * b.transformed_floats() : 0;
   const int64_t shared_bytes = (weight_floats + b.stage * b.patch_floats()) * 4;
@@ -95,7 +97,7 @@ void conv2d_winograd(const Conv2dShape& shape, const View4d<const float>& input,
   }
 }
 
-Conv2dWinograd conv2d_winograd_packing(const Conv2dShape& shape, const View4d<const float>& weight) {
+Conv2dWinograd<float> conv2d_winograd_packing(const Conv2dShape& shape, const View4d<const float>& weight) {
   return {.shape = shape, .blocking = conv2d_winograd_blocking(shape, kernels().conv2d_winograd), .weight = weight};
 }
 
@@ -103,12 +105,21 @@ Conv2dShape winograd_backward_input_shape(const Conv2dShape& s) {
   return {s.n, s.oc, s.oh, s.ow, s.ic, s.ih, s.iw, s.kh, s.kw, 1, 1, 2 - s.pad_top, 2 - s.pad_left, 1, 1, 1};
 }
 
-void conv2d_winograd_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
-                                    const View4d<const float>& weight, const View4d<float>& grad_input) {
-  const View4d<const float> rotated{weight.data + 2 * weight.h + 2 * weight.w, weight.c, weight.n, -weight.h,
-                                    -weight.w};
-  conv2d_winograd(winograd_backward_input_shape(s), grad_output, rotated, grad_input, {});
+template <typename T>
+void conv2d_winograd_backward_input(const Conv2dShape& s, const View4d<const T>& grad_output,
+                                    const View4d<const T>& weight, const View4d<T>& grad_input) {
+  const View4d<const T> rotated{weight.data + 2 * weight.h + 2 * weight.w, weight.c, weight.n, -weight.h, -weight.w};
+  conv2d_winograd<T>(winograd_backward_input_shape(s), grad_output, rotated, grad_input, {});
 }
+
+#define CONVKIT_WINOGRAD(T)                                                                                           \
+  template void conv2d_winograd(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&, const View4d<T>&, \
+                                const Conv2dEpilogue<T>&, const float*);                                              \
+  template void conv2d_winograd_backward_input(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&,    \
+                                               const View4d<T>&);
+CONVKIT_WINOGRAD(float)
+CONVKIT_WINOGRAD(BFloat16)
+#undef CONVKIT_WINOGRAD
 
 Conv2dWinogradBackwardWeightBlocking conv2d_winograd_backward_weight_blocking(const Conv2dShape& s,
                                                                               const Conv2dWinogradKernels& kernels) {

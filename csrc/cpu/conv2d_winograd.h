@@ -1,4 +1,5 @@
-// Runs a Winograd convolution task by task; float32, 3x3, stride 1, no dilation, one group.
+// Runs a Winograd convolution task by task; computed in float32, of float32 or bfloat16; 3x3, stride 1, no dilation,
+// one group.
 #pragma once
 
 #include "cpu/conv2d_direct.h"
@@ -14,11 +15,12 @@ bool can_pool_tiles(const Pool2dShape& pool);
 
 // output = epilogue(convolution of input with weight); `packed_weight`, the blocks of conv2d_winograd_packing, spares
 // transforming.
-void conv2d_winograd(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                     const View4d<float>& output, const Conv2dEpilogue& epilogue, const float* packed_weight = nullptr);
+template <typename T>
+void conv2d_winograd(const Conv2dShape& shape, const View4d<const T>& input, const View4d<const T>& weight,
+                     const View4d<T>& output, const Conv2dEpilogue<T>& epilogue, const float* packed_weight = nullptr);
 
 // The blocks of packed weights, which depend on the shape of the weight alone.
-Conv2dWinograd conv2d_winograd_packing(const Conv2dShape& shape, const View4d<const float>& weight);
+Conv2dWinograd<float> conv2d_winograd_packing(const Conv2dShape& shape, const View4d<const float>& weight);
 
 // The convolution over grad_output that gives the gradient of the input.
 Conv2dShape winograd_backward_input_shape(const Conv2dShape& shape);
@@ -31,7 +33,8 @@ void conv2d_winograd_backward_weight(const Conv2dShape& shape, const View4d<cons
                                      const View4d<const float>& grad_output, const View4d<float>& grad_weight);
 
 // `shape` and the views are those of the forward convolution.
-void conv2d_winograd_backward_input(const Conv2dShape& shape, const View4d<const float>& grad_output,
-                                    const View4d<const float>& weight, const View4d<float>& grad_input);
+template <typename T>
+void conv2d_winograd_backward_input(const Conv2dShape& shape, const View4d<const T>& grad_output,
+                                    const View4d<const T>& weight, const View4d<T>& grad_input);
 
 }  // namespace convkit

@@ -7,6 +7,7 @@
 #include "common/int_math.h"
 #include "common/tensor_view.h"
 #include "cpu/conv2d_direct.h"
+#include "cpu/float_vector.h"
 #include "cpu/generic/conv2d.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
@@ -14,21 +15,22 @@
 namespace convkit {
 namespace {
 
+template <typename T>
 void linear_rows(const Tensor& input, const Tensor& weight, const float* bias, bool relu, const Tensor& output) {
   const Tensor x = torch::stable::contiguous(input);
-  const LinearRows problem{static_cast<const float*>(x.const_data_ptr()),
-                           static_cast<const float*>(weight.const_data_ptr()),
-                           weight.stride(0),
-                           bias,
-                           data<float>(output),
-                           x.size(0),
-                           x.size(1),
-                           weight.size(0),
-                           relu};
+  const LinearRows<T> problem{const_data<T>(x),
+                              const_data<T>(weight),
+                              weight.stride(0),
+                              bias,
+                              data<T>(output),
+                              x.size(0),
+                              x.size(1),
+                              weight.size(0),
+                              relu};
   constexpr int64_t kBlock = 16;
   const double work = static_cast<double>(weight.numel()) * x.size(0);
   parallel_tasks(ceil_div(problem.out_features, kBlock), work, [&](int64_t i) {
-    kernels().linear.rows(problem, i * kBlock, min((i + 1) * kBlock, problem.out_features));
+    kernels().linear.get<T>().rows(problem, i * kBlock, min((i + 1) * kBlock, problem.out_features));
   });
 }
 
@@ -54,6 +56,17 @@ void linear_generic(const Conv2dShape& s, const Tensor& input, const Tensor& wei
   });
 }
 
+template <typename T>
+void linear_of(const Conv2dShape& s, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+               bool relu, const Tensor& output) {
+  const FloatVector wide_bias(bias);
+  if (input.size(0) <= kLinearRows && weight.stride(1) == 1)
+    linear_rows<T>(input, weight, wide_bias.data(), relu, output);
+  else
+    conv2d_direct<T>(s, as_image<const T>(input), as_window<const T>(weight), 0, as_image<T>(output),
+                     {wide_bias.data(), relu});
+}
+
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               const std::string& activation) {
   CONVKIT_CHECK(input.dim() == 2 && weight.dim() == 2, "linear: expected 2D input and weight, but got sizes ",
@@ -68,24 +81,20 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
   const Tensor output = empty({sizes, 2}, false, input.scalar_type(), input);
   if (output.numel() == 0) return output;
 
-  if (is_16_bit(input.scalar_type()) && rows > kLinearRows && in_features > 0) {
-    const std::optional<Tensor> wide_bias = bias ? std::optional(widen(*bias)) : std::nullopt;
-    return to_dtype(linear(widen(input), widen(weight), wide_bias, activation), input.scalar_type());
-  }
   const Conv2dShape s{1, in_features, 1, rows, out_features, 1, rows, 1, 1, 1, 1, 0, 0, 1, 1, 1};
-  if (input.scalar_type() != ScalarType::Float || in_features == 0) {
-    dispatch_floating("linear", input.scalar_type(),
+  const ScalarType dtype = input.scalar_type();
+  const bool few_rows = rows <= kLinearRows, streams = few_rows && weight.stride(1) == 1;
+  if (in_features > 0 && dtype == ScalarType::Float) {
+    linear_of<float>(s, input, weight, bias, relu, output);
+  } else if (in_features > 0 && dtype == ScalarType::BFloat16 && (streams || multiplies_bfloat16_pairs())) {
+    linear_of<BFloat16>(s, input, weight, bias, relu, output);
+  } else if (in_features > 0 && is_16_bit(dtype) && !few_rows) {
+    const std::optional<Tensor> wide_bias = bias ? std::optional(widen(*bias)) : std::nullopt;
+    return to_dtype(linear(widen(input), widen(weight), wide_bias, activation), dtype);
+  } else {
+    dispatch_floating("linear", dtype,
                       [&](auto zero) { linear_generic<decltype(zero)>(s, input, weight, bias, relu, output); });
-    return output;
   }
-  std::optional<Tensor> dense_bias;
-  if (bias) dense_bias = contiguous_vector(*bias);
-  const float* bias_data = dense_bias ? data<float>(*dense_bias) : nullptr;
-  if (rows <= kLinearRows && weight.stride(1) == 1)
-    linear_rows(input, weight, bias_data, relu, output);
-  else
-    conv2d_direct(s, as_image<const float>(input), as_window<const float>(weight), 0, as_image<float>(output),
-                  {bias_data, relu});
   return output;
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/conv2d_shape.h"
 #include "common/pool2d_shape.h"
+#include "cpu/kernels/by_dtype.h"
 
 namespace convkit {
 
@@ -23,6 +24,8 @@ struct Conv2dBlocking {
   int64_t rows, row_bands;      // output rows of a task
   int64_t cols, col_bands;      // output columns of a task
   int64_t band_h, band_w;       // input rows and columns that such a task reads
+  // bfloat16 of few channels: what each output column meets in an input row lies side by side in the packed band.
+  bool row_patches;
   Conv2dSums sums;
   // Its scratch; output_floats is 0 where it writes in place, pooled_floats where nothing is pooled.
   int64_t input_floats, weight_floats, output_floats, pooled_floats;
@@ -31,24 +34,26 @@ struct Conv2dBlocking {
 };
 
 // Max-pooling of a task's band while it is in cache; the convolution's own output is then never stored.
+template <typename T>
 struct Conv2dPool {
   Pool2dShape shape;  // of the whole output; its windows do not overlap and have no padding along the height
-  View4d<float> output;
+  View4d<T> output;
   uint8_t* taps;   // with the output's strides, or null
   bool relu_taps;  // mark the taps of values <= 0 as dead
 };
 
+template <typename T>
 struct Conv2dDirect {
   Conv2dShape shape;
   Conv2dBlocking blocking = {};
-  View4d<const float> input = {};
-  View4d<const float> weight = {};
+  View4d<const T> input = {};
+  View4d<const T> weight = {};
   int64_t weight_group_stride = 0;       // from one group's weights to the next's
   const float* packed_weight = nullptr;  // what pack_weight made of it, block after block, or null
   const float* bias = nullptr;           // [oc] or null
-  View4d<float> output = {};
+  View4d<T> output = {};
   bool relu = false;
-  const Conv2dPool* pool = nullptr;  // or null; then `output` is not used
+  const Conv2dPool<T>* pool = nullptr;  // or null; then `output` is not used
 
   int64_t tasks() const { return shape.n * shape.groups * blocking.row_bands * blocking.col_bands * blocking.oc_parts; }
   // A block of packed weights: a chunk of a group's output channels x a chunk of its input channels.
@@ -79,10 +84,15 @@ struct Conv2dBackwardWeight {
   int64_t tasks() const { return blocking.splits * shape.groups * blocking.ic_chunks * blocking.oc_chunks; }
 };
 
+template <typename T>
+struct Conv2dDirectFunctions {
+  void (*forward)(const Conv2dDirect<T>& conv, int64_t task, float* scratch);
+  void (*pack_weight)(const Conv2dDirect<T>& conv, int64_t block, float* packed, float* scratch);
+};
+
 struct Conv2dDirectKernels {
-  int tile_rows, tile_cols;  // pixels x output channels of the register tile
-  void (*forward)(const Conv2dDirect& conv, int64_t task, float* scratch);
-  void (*pack_weight)(const Conv2dDirect& conv, int64_t block, float* packed, float* scratch);
+  int tile_rows, tile_cols;           // pixels x output channels of the register tile
+  ByDtype<Conv2dDirectFunctions> of;  // of bfloat16 only where the ISA multiplies pairs of it
   void (*backward_weight)(const Conv2dBackwardWeight& conv, int64_t task, float* scratch);
 };
 

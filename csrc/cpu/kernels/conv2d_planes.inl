@@ -77,7 +77,7 @@ void planes_rows(PlanesTile tile, int64_t rows) {
 }
 
 // -> planes [ic, band_h, stride_w, band_w], zeros where the window hangs over the edge.
-void pack_planes(const Conv2dDirect& conv, const ConvTask& t, float* planes) {
+void pack_planes(const Conv2dDirect<float>& conv, const ConvTask& t, float* planes) {
   const Conv2dShape& s = conv.shape;
   const Conv2dBlocking& b = conv.blocking;
   const PhasedBand band{{t.row * s.stride_h - s.pad_top, b.band_h, s.ih},
@@ -92,7 +92,7 @@ void pack_planes(const Conv2dDirect& conv, const ConvTask& t, float* planes) {
 }
 
 // In the order [kh, kw, ic]; returns how many there are.
-int64_t list_steps(const Conv2dDirect& conv, PlanesStep* steps) {
+int64_t list_steps(const Conv2dDirect<float>& conv, PlanesStep* steps) {
   const Conv2dShape& s = conv.shape;
   const View4d<const float>& w = conv.weight;
   const int64_t row = s.stride_w * conv.blocking.band_w;
@@ -108,7 +108,7 @@ int64_t list_steps(const Conv2dDirect& conv, PlanesStep* steps) {
   return count;
 }
 
-void conv2d_planes_forward(const Conv2dDirect& conv, const ConvTask& t, float* planes) {
+void conv2d_planes_forward(const Conv2dDirect<float>& conv, const ConvTask& t, float* planes) {
   const Conv2dShape& s = conv.shape;
   const int64_t oc = t.group * s.group_oc() + t.oc;
   float* const sums = planes + conv.blocking.input_floats;

@@ -23,7 +23,22 @@ struct PoolBand {
   int64_t n, row, rows, col, cols, oc, ocs;
 };
 
-void store_pooled(const Conv2dPool& pool, const PoolBand& band, float* scratch) {
+// In a channels_last output, in place.
+void store_pooled_pixels(const Conv2dPool<float>& pool, MaxPool2d& local, int64_t first_out) {
+  const Pool2dShape& s = local.shape;
+  const View4d<float>& y = pool.output;
+  local.output = {y.data + first_out, 0, 1, y.h, y.w};
+  local.taps = pool.taps ? pool.taps + first_out : nullptr;
+  const int64_t runs = y.w == s.c ? 1 : s.ow, run = s.ow * s.c / runs;
+  for (int64_t oh = 0; oh < s.oh; ++oh) {
+    max_pool2d_channels_last_row(local, 0, oh);
+    for (int64_t i = 0; pool.taps && pool.relu_taps && i < runs; ++i)
+      mark_dead_taps(local.output.data + oh * y.h + i * y.w, local.taps + oh * y.h + i * y.w, run);
+  }
+}
+
+template <typename T>
+void store_pooled(const Conv2dPool<T>& pool, const PoolBand& band, float* scratch) {
   const Pool2dShape& whole = pool.shape;
   MaxPool2d local{whole, band.sums, {}, nullptr};
   Pool2dShape& s = local.shape;
@@ -32,18 +47,10 @@ void store_pooled(const Conv2dPool& pool, const PoolBand& band, float* scratch) 
   s.oh = min(whole.oh - first_row, ceil_div(band.rows, whole.stride_h));
   if (band.cols < whole.iw) s.ow = min(whole.ow - first_col, ceil_div(band.cols, whole.stride_w));
   if (s.oh < 1 || s.ow < 1) return;  // its pixels are in no window
-  const View4d<float>& y = pool.output;
+  const View4d<T>& y = pool.output;
   const int64_t first_out = band.n * y.n + band.oc * y.c + first_row * y.h + first_col * y.w;
-  if (y.c == 1) {
-    local.output = {y.data + first_out, 0, 1, y.h, y.w};
-    local.taps = pool.taps ? pool.taps + first_out : nullptr;
-    const int64_t runs = y.w == band.ocs ? 1 : s.ow, run = s.ow * band.ocs / runs;
-    for (int64_t oh = 0; oh < s.oh; ++oh) {
-      max_pool2d_channels_last_row(local, 0, oh);
-      for (int64_t i = 0; pool.taps && pool.relu_taps && i < runs; ++i)
-        mark_dead_taps(local.output.data + oh * y.h + i * y.w, local.taps + oh * y.h + i * y.w, run);
-    }
-    return;
+  if constexpr (std::is_same_v<T, float>) {
+    if (y.c == 1) return store_pooled_pixels(pool, local, first_out);
   }
   uint8_t* local_taps = reinterpret_cast<uint8_t*>(scratch + s.ow * band.ocs);
   for (int64_t oh = 0; oh < s.oh; ++oh) {
@@ -53,15 +60,14 @@ void store_pooled(const Conv2dPool& pool, const PoolBand& band, float* scratch) 
     max_pool2d_channels_last_row(local, 0, oh);
     if (pool.taps && pool.relu_taps) mark_dead_taps(scratch, local_taps, s.ow * band.ocs);
     const int64_t out = first_out + oh * y.h;
-    for (int64_t c = 0; c < band.ocs; c += kLanes)
-      transpose_copy(scratch + c, band.ocs, y.data + out + c * y.c, y.c, s.ow, min(kLanes, band.ocs - c));
+    store_pixels(scratch, 0, band.ocs, y, y.data + out, 1, s.ow, band.ocs);
     for (int64_t c = 0; pool.taps && c < band.ocs; ++c)
-      for (int64_t ow = 0; ow < s.ow; ++ow) pool.taps[out + c * y.c + ow] = local_taps[ow * band.ocs + c];
+      for (int64_t ow = 0; ow < s.ow; ++ow) pool.taps[out + c * y.c + ow * y.w] = local_taps[ow * band.ocs + c];
   }
 }
 
 // The same of a task's sums as dense planes [ocs, rows, all columns], into the planes of a contiguous output.
-void store_pooled_planes(const Conv2dPool& pool, const PoolBand& band, float* scratch) {
+void store_pooled_planes(const Conv2dPool<float>& pool, const PoolBand& band, float* scratch) {
   const Pool2dShape& whole = pool.shape;
   MaxPool2d local{whole, band.sums, {}, nullptr};
   Pool2dShape& s = local.shape;

@@ -38,20 +38,22 @@ struct Conv2dWinogradBlocking {
   }
 };
 
+// T: of input, weight and output; all else is float32.
+template <typename T>
 struct Conv2dWinograd {
   Conv2dShape shape;
   Conv2dWinogradBlocking blocking = {};
-  View4d<const float> input = {};
-  View4d<const float> weight = {};
+  View4d<const T> input = {};
+  View4d<const T> weight = {};
   const float* packed_weight = nullptr;  // what pack_weight made of it, block after block, or null
   float* transformed_weight = nullptr;   // what transform_weight makes of it, block after block, or null
   float* patches = nullptr;              // what transform_input makes of the stage, block after block, or null
   int64_t first_block = 0, blocks = 0;   // of tiles: those of the stage
   bool shared = false;                   // other threads read what one has transformed
   const float* bias = nullptr;           // [oc] or null
-  View4d<float> output = {};
+  View4d<T> output = {};
   bool relu = false;
-  const Conv2dPool* pool = nullptr;  // or null; then `output` is not used; its windows lie within tiles
+  const Conv2dPool<T>* pool = nullptr;  // or null; then `output` is not used; its windows lie within tiles
 
   int64_t task_oc_chunks() const { return blocking.stage == 0 ? blocking.oc_chunks : 1; }
   int64_t tasks() const { return blocks * (blocking.oc_chunks / task_oc_chunks()); }
@@ -89,12 +91,17 @@ struct Conv2dWinogradBackwardWeight {
   int64_t tasks() const { return blocking.splits * blocking.ic_chunks * blocking.oc_chunks; }
 };
 
+template <typename T>
+struct Conv2dWinogradFunctions {
+  void (*transform_input)(const Conv2dWinograd<T>& conv, int64_t task, float* scratch);
+  void (*forward)(const Conv2dWinograd<T>& conv, int64_t task, float* scratch);
+  void (*pack_weight)(const Conv2dWinograd<T>& conv, int64_t block, float* packed, float* scratch);
+  void (*transform_weight)(const Conv2dWinograd<T>& conv, int64_t block, float* scratch);
+};
+
 struct Conv2dWinogradKernels {
   int lanes, tile_rows, tile_cols;
-  void (*transform_input)(const Conv2dWinograd& conv, int64_t task, float* scratch);
-  void (*forward)(const Conv2dWinograd& conv, int64_t task, float* scratch);
-  void (*pack_weight)(const Conv2dWinograd& conv, int64_t block, float* packed, float* scratch);
-  void (*transform_weight)(const Conv2dWinograd& conv, int64_t block, float* scratch);
+  ByDtype<Conv2dWinogradFunctions> of;
   void (*backward_weight)(const Conv2dWinogradBackwardWeight& conv, int64_t task, float* scratch);
 };
 

@@ -64,8 +64,8 @@ struct TileView {
 };
 
 // The same in two dimensions, columns first: finish(place of [i][j], sum over r, s of T[i][r] in[r][s] T[j][s]).
-template <int In, int Out, typename Transform, typename Finish>
-[[gnu::always_inline]] inline void transform_2d(Transform transform, TileView<const float> from, TileView<float> to,
+template <int In, int Out, typename Transform, typename From, typename To, typename Finish>
+[[gnu::always_inline]] inline void transform_2d(Transform transform, TileView<const From> from, TileView<To> to,
                                                 Finish finish) {
   Vec columns[Out][In];
 #pragma GCC unroll 6
@@ -87,8 +87,8 @@ template <int In, int Out, typename Transform, typename Finish>
 }
 
 // The last step of a transform.
-constexpr auto kStore = [](float* place, Vec value) { store(place, value); };
-constexpr auto kStoreFar = [](float* place, Vec value) { store_far(place, value); };
+constexpr auto kStore = [](auto* place, Vec value) { store(place, value); };
+constexpr auto kStoreFar = [](auto* place, Vec value) { store_far(place, value); };
 
 // A block of tiles is walked in runs of tiles side by side: tiles [first, first + tiles) of the task lie in tile row
 // `h` of image `n`, from tile column `w` on.
@@ -108,16 +108,19 @@ void for_each_run(const Blocking& b, int64_t begin, int64_t end, Body body) {
 }
 
 // Whether transformed patches are for other threads too.
-inline bool shares_patches(const Conv2dWinograd& conv) { return conv.patches && conv.shared; }
+template <typename T>
+inline bool shares_patches(const Conv2dWinograd<T>& conv) {
+  return conv.patches && conv.shared;
+}
 inline bool shares_patches(const Conv2dWinogradBackwardWeight&) { return false; }
 
 // -> transformed [36, `point` apart][ics] of one patch [6, 6, ics], whose channels fill whole vectors.
-template <typename Finish>
-[[gnu::noinline]] void winograd_transform_patch(TileView<const float> patch, int64_t ics, float* transformed,
+template <typename From, typename Finish>
+[[gnu::noinline]] void winograd_transform_patch(TileView<const From> patch, int64_t ics, float* transformed,
                                                 int64_t point, Finish finish) {
   for (int64_t c = 0; c < ics; c += kLanes)
-    transform_2d<6, 6>(winograd_input, {patch.data + c, patch.row, patch.col}, {transformed + c, 6 * point, point},
-                       finish);
+    transform_2d<6, 6>(winograd_input, TileView<const From>{patch.data + c, patch.row, patch.col},
+                       TileView<float>{transformed + c, 6 * point, point}, finish);
 }
 
 // -> input [36, tiles, channels], channels rounded up to whole vectors.
@@ -125,12 +128,12 @@ template <typename Conv>
 void winograd_transform_input(const Conv& conv, const WinogradRun& run, int64_t ic, int64_t ics, float* band,
                               float* transformed) {
   const Conv2dShape& s = conv.shape;
-  const View4d<const float>& x = conv.input;
+  const auto& x = conv.input;
   const int64_t channels = round_up(ics, kLanes), point = conv.blocking.input_floats;
-  const float* image = x.data + run.n * x.n + ic * x.c;
+  const auto* image = x.data + run.n * x.n + ic * x.c;
   const int64_t h = run.h * kWinogradTile - s.pad_top, w = run.w * kWinogradTile - s.pad_left;
   float* v = transformed + run.first * channels;
-  const auto transform_patch = [&](TileView<const float> patch) {
+  const auto transform_patch = [&](auto patch) {
     if (shares_patches(conv))
       winograd_transform_patch(patch, channels, v, point, kStoreFar);
     else
@@ -141,10 +144,10 @@ void winograd_transform_input(const Conv& conv, const WinogradRun& run, int64_t 
     for (int64_t t = 0; t < run.tiles; ++t, v += channels) {
       const int64_t col = w + t * kWinogradTile;
       if (h >= 0 && h + kWinogradPatch <= s.ih && col >= 0 && col + kWinogradPatch <= s.iw) {
-        transform_patch({image + h * x.h + col * x.w, x.h, x.w});
+        transform_patch(TileView{image + h * x.h + col * x.w, x.h, x.w});
       } else {
         pack_band(x, image, {h, kWinogradPatch, s.ih}, {col, kWinogradPatch, s.iw}, ics, ics, band);
-        transform_patch({band, kWinogradPatch * ics, ics});
+        transform_patch(TileView<const float>{band, kWinogradPatch * ics, ics});
       }
     }
     return;
@@ -152,7 +155,7 @@ void winograd_transform_input(const Conv& conv, const WinogradRun& run, int64_t 
   const int64_t columns = run.tiles * kWinogradTile + 2;
   pack_band(x, image, {h, kWinogradPatch, s.ih}, {w, columns, s.iw}, ics, channels, band);
   for (int64_t t = 0; t < run.tiles; ++t, v += channels)
-    transform_patch({band + t * kWinogradTile * channels, columns * channels, channels});
+    transform_patch(TileView<const float>{band + t * kWinogradTile * channels, columns * channels, channels});
 }
 
 // A block of weights: a chunk of output channels x a chunk of input channels.
@@ -160,7 +163,8 @@ struct WinogradWeightBlock {
   int64_t index, oc, ocs, ic, ics;
 };
 
-WinogradWeightBlock winograd_weight_block(const Conv2dWinograd& conv, int64_t index) {
+template <typename T>
+WinogradWeightBlock winograd_weight_block(const Conv2dWinograd<T>& conv, int64_t index) {
   const Conv2dWinogradBlocking& b = conv.blocking;
   const int64_t oc = index / b.ic_chunks * b.oc_chunk, ic = index % b.ic_chunks * b.ic_chunk;
   return {index, oc, min(b.oc_chunk, conv.shape.oc - oc), ic, min(b.ic_chunk, conv.shape.ic - ic)};
@@ -175,14 +179,16 @@ void for_each_panel(const WinogradWeightBlock& block, Body body) {
       body(o, i, min(kWinogradPanel, block.ics - i), 9 * (o * block.ics + i * kTileCols));
 }
 
-void winograd_pack_panel(const Conv2dWinograd& conv, const WinogradWeightBlock& block, int64_t o, int64_t i,
+template <typename T>
+void winograd_pack_panel(const Conv2dWinograd<T>& conv, const WinogradWeightBlock& block, int64_t o, int64_t i,
                          int64_t channels, float* panel) {
-  const View4d<const float>& w = conv.weight;
-  const float* source = w.data + (block.oc + o) * w.n + (block.ic + i) * w.c;
+  const View4d<const T>& w = conv.weight;
+  const T* source = w.data + (block.oc + o) * w.n + (block.ic + i) * w.c;
   pack_weight_panel(w, source, 3, 3, channels, min(kTileCols, block.ocs - o), panel);
 }
 
-void conv2d_winograd_pack_weight(const Conv2dWinograd& conv, int64_t index, float* packed, float*) {
+template <typename T>
+void conv2d_winograd_pack_weight(const Conv2dWinograd<T>& conv, int64_t index, float* packed, float*) {
   const WinogradWeightBlock block = winograd_weight_block(conv, index);
   packed += index * conv.block_floats();
   for_each_panel(block, [&](int64_t o, int64_t i, int64_t channels, int64_t before) {
@@ -193,24 +199,25 @@ void conv2d_winograd_pack_weight(const Conv2dWinograd& conv, int64_t index, floa
 // Asks for a part of a panel's weights, of one output channel, or of one input channel where those are further apart:
 // they lie in short runs, which hardware prefetchers do not follow. (Always inlined: gcc takes a function that only
 // prefetches for one without effect.)
-[[gnu::always_inline]] inline void winograd_prefetch(const View4d<const float>& w, int64_t oc, int64_t ic,
-                                                     int64_t part) {
-  constexpr int kCacheLine = 16;  // floats
+template <typename T>
+[[gnu::always_inline]] inline void winograd_prefetch(const View4d<const T>& w, int64_t oc, int64_t ic, int64_t part) {
+  constexpr int kCacheLine = 16;  // of floats
   const bool rotated = w.c > w.n, taps_inside = w.w == 1 || w.w == -1;
-  const float* source = w.data + oc * w.n + ic * w.c + part * max(w.n, w.c);
+  const T* source = w.data + oc * w.n + ic * w.c + part * max(w.n, w.c);
   if (part >= (rotated ? kWinogradPanel : kTileCols)) return;
 #pragma GCC unroll 9
   for (int tap = 0; tap < 9; ++tap) {
-    const float* place = taps_inside && !rotated ? source + tap * kWinogradPanel
-                         : taps_inside           ? source - 8 + 2 * tap * kCacheLine
-                                                 : source + tap / 3 * w.h + tap % 3 * w.w;
+    const T* place = taps_inside && !rotated ? source + tap * kWinogradPanel
+                     : taps_inside           ? source - 8 + 2 * tap * kCacheLine
+                                             : source + tap / 3 * w.h + tap % 3 * w.w;
     __builtin_prefetch(place, 0, 2);
     if (rotated) __builtin_prefetch(place + kCacheLine, 0, 2);
   }
 }
 
 // -> weights [36, oc panel, ics, kTileCols]
-void winograd_transform_weight(const Conv2dWinograd& conv, const WinogradWeightBlock& block, float* transformed,
+template <typename T>
+void winograd_transform_weight(const Conv2dWinograd<T>& conv, const WinogradWeightBlock& block, float* transformed,
                                float* scratch) {
   const int64_t point = conv.blocking.weight_floats;
   for_each_panel(block, [&](int64_t o, int64_t i, int64_t channels, int64_t before) {
@@ -237,48 +244,52 @@ void winograd_transform_weight(const Conv2dWinograd& conv, const WinogradWeightB
   });
 }
 
-void conv2d_winograd_transform_weight(const Conv2dWinograd& conv, int64_t index, float* scratch) {
+template <typename T>
+void conv2d_winograd_transform_weight(const Conv2dWinograd<T>& conv, int64_t index, float* scratch) {
   winograd_transform_weight(conv, winograd_weight_block(conv, index),
                             conv.transformed_weight + index * conv.blocking.transformed_floats(), scratch);
 }
 
 // sums [36, tiles, channels] -> the run's pixels, with bias and ReLU.
-void winograd_transform_output(const Conv2dWinograd& conv, const WinogradRun& run, int64_t oc, int64_t ocs,
+template <typename T>
+void winograd_transform_output(const Conv2dWinograd<T>& conv, const WinogradRun& run, int64_t oc, int64_t ocs,
                                const float* sums, float* scratch) {
   const Conv2dShape& s = conv.shape;
-  const View4d<float>& y = conv.output;
+  const View4d<T>& y = conv.output;
   const int64_t channels = round_up(ocs, kLanes), point = conv.blocking.sum_floats;
   const int64_t row = run.h * kWinogradTile, col = run.w * kWinogradTile, width = run.tiles * kWinogradTile;
   const int64_t rows = min(kWinogradTile, s.oh - row), cols = min(width, s.ow - col);
-  float* const origin = conv.pool ? nullptr : y.data + run.n * y.n + oc * y.c + row * y.h + col * y.w;
-  // A run that lies in a channels_last output as a whole is written there.
-  const bool in_place = !conv.pool && y.c == 1 && channels == ocs && rows == kWinogradTile && cols == width;
-  float* const pixels = in_place ? origin : scratch;
-  const int64_t pixel_row = in_place ? y.h : width * channels, pixel = in_place ? y.w : channels;
-  for (int64_t c = 0; c < channels; c += kLanes) {
-    const Vec bias = !conv.bias || c >= ocs ? Vec{} : load_first(conv.bias + oc + c, min(kLanes, ocs - c));
-    for (int64_t t = 0; t < run.tiles; ++t) {
-      const float* m = sums + (run.first + t) * channels + c;
-      float* tile = pixels + t * kWinogradTile * pixel + c;
-      const auto finish = [=, relu_too = conv.relu](auto store_to) {
-        return [=](float* place, Vec value) { store_to(place, relu_too ? relu(value + bias) : value + bias); };
+  T* const origin = conv.pool ? nullptr : y.data + run.n * y.n + oc * y.c + row * y.h + col * y.w;
+  const auto transform = [&](auto* pixels, int64_t pixel_row, int64_t pixel, auto store_to) {
+    for (int64_t c = 0; c < channels; c += kLanes) {
+      const Vec bias = !conv.bias || c >= ocs ? Vec{} : load_first(conv.bias + oc + c, min(kLanes, ocs - c));
+      const auto finish = [=, relu_too = conv.relu](auto* place, Vec value) {
+        store_to(place, relu_too ? relu(value + bias) : value + bias);
       };
-      const TileView<const float> from{m, 6 * point, point};
-      const TileView<float> to{tile, pixel_row, pixel};
-      in_place ? transform_2d<6, 4>(winograd_output, from, to, finish(kStoreFar))
-               : transform_2d<6, 4>(winograd_output, from, to, finish(kStore));
+      for (int64_t t = 0; t < run.tiles; ++t) {
+        const TileView<const float> from{sums + (run.first + t) * channels + c, 6 * point, point};
+        transform_2d<6, 4>(winograd_output, from, TileView{pixels + t * kWinogradTile * pixel + c, pixel_row, pixel},
+                           finish);
+      }
     }
+  };
+  // A run that lies in a channels_last output as a whole is written there.
+  if (!conv.pool && y.c == 1 && channels == ocs && rows == kWinogradTile && cols == width)
+    return transform(origin, y.h, y.w, kStoreFar);
+  const int64_t pixel_row = width * channels;
+  if (!conv.pool) {
+    transform(scratch, pixel_row, channels, kStore);
+    return store_pixels(scratch, pixel_row, channels, y, origin, rows, cols, ocs);
   }
-  if (conv.pool) {
-    const View4d<const float> view{pixels, 0, 1, pixel_row, pixel};
-    store_pooled(*conv.pool, {view, run.n, row, rows, col, cols, oc, ocs}, scratch + kWinogradTile * pixel_row);
-  } else if (!in_place) {
-    store_pixels(pixels, pixel_row, pixel, y, origin, rows, cols, ocs);
-  }
+  // Which of its values wins a window shows when they are rounded.
+  transform(scratch, pixel_row, channels, [](float* place, Vec value) { store(place, rounded<T>(value)); });
+  const View4d<const float> view{scratch, 0, 1, pixel_row, channels};
+  store_pooled(*conv.pool, {view, run.n, row, rows, col, cols, oc, ocs}, scratch + kWinogradTile * pixel_row);
 }
 
 // One part of a block of the stage, for all of the block's tasks.
-void conv2d_winograd_transform_input(const Conv2dWinograd& conv, int64_t task, float* scratch) {
+template <typename T>
+void conv2d_winograd_transform_input(const Conv2dWinograd<T>& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBlocking& b = conv.blocking;
   const int64_t part = task % conv.parts(), chunk = task / conv.parts() % b.ic_chunks;
@@ -317,7 +328,8 @@ void winograd_multiply(const Conv2dWinogradBlocking& b, const float* input, cons
   }
 }
 
-void conv2d_winograd_forward(const Conv2dWinograd& conv, int64_t task, float* scratch) {
+template <typename T>
+void conv2d_winograd_forward(const Conv2dWinograd<T>& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBlocking& b = conv.blocking;
   // Output channels run fastest: neighbouring tasks, which a thread gets in a row, share their input.
@@ -354,6 +366,12 @@ void conv2d_winograd_forward(const Conv2dWinograd& conv, int64_t task, float* sc
     for_each_run(b, begin, end,
                  [&](const WinogradRun& run) { winograd_transform_output(conv, run, oc, ocs, sums, run_pixels); });
   }
+}
+
+template <typename T>
+constexpr Conv2dWinogradFunctions<T> conv2d_winograd_functions() {
+  return {conv2d_winograd_transform_input<T>, conv2d_winograd_forward<T>, conv2d_winograd_pack_weight<T>,
+          conv2d_winograd_transform_weight<T>};
 }
 
 }  // namespace

@@ -49,8 +49,8 @@ void winograd_transform_grad_output(const Conv2dWinogradBackwardWeight& conv, co
     const float* pixels = band + t * kWinogradTile * channels;
     for (int64_t c = 0; c < channels; c += kLanes) {
       float* m = transformed + (c / kTileCols * tiles + run.first + t) * kTileCols + c % kTileCols;
-      transform_2d<4, 6>(winograd_grad_output, {pixels + c, columns * channels, channels}, {m, 6 * point, point},
-                         kStore);
+      transform_2d<4, 6>(winograd_grad_output, TileView<const float>{pixels + c, columns * channels, channels},
+                         TileView<float>{m, 6 * point, point}, kStore);
     }
   }
 }
@@ -111,8 +111,9 @@ void conv2d_winograd_backward_weight(const Conv2dWinogradBackwardWeight& conv, i
   const int64_t columns = round_up(b.oc_chunk, kTileCols), tap_floats = b.ic_chunk * columns;
   for (int64_t ic = 0; ic < t.ics; ++ic)
     for (int64_t c = 0; c < channels; c += kLanes)
-      transform_2d<6, 3>(winograd_grad_weight, {sums + ic * channels + c, 6 * b.sum_floats, b.sum_floats},
-                         {run_pixels + ic * columns + c, 3 * tap_floats, tap_floats}, kStore);
+      transform_2d<6, 3>(winograd_grad_weight,
+                         TileView<const float>{sums + ic * channels + c, 6 * b.sum_floats, b.sum_floats},
+                         TileView<float>{run_pixels + ic * columns + c, 3 * tap_floats, tap_floats}, kStore);
   store_weight(conv, t, round_up(b.oc_chunk, kTileCols), run_pixels);
 }
 

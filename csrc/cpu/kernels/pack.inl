@@ -30,17 +30,19 @@ inline void transpose(Vec* rows) {
 }
 
 // block[j][i] = source[i * from + j]
-inline void load_transposed(const float* source, int64_t from, Vec* block) {
+template <typename From>
+inline void load_transposed(const From* source, int64_t from, Vec* block) {
 #pragma GCC unroll 16
   for (int r = 0; r < kLanes; ++r) block[r] = load(source + r * from);
   transpose(block);
 }
 
 // destination[j * to + i] = source[i * from + j] for i < rows, j < cols.
-void transpose_copy(const float* source, int64_t from, float* destination, int64_t to, int64_t rows, int64_t cols) {
+template <typename From, typename To>
+void transpose_copy(const From* source, int64_t from, To* destination, int64_t to, int64_t rows, int64_t cols) {
   if (rows < kLanes || cols < kLanes) {
     for (int64_t j = 0; j < cols; ++j)
-      for (int64_t i = 0; i < rows; ++i) destination[j * to + i] = source[i * from + j];
+      for (int64_t i = 0; i < rows; ++i) destination[j * to + i] = To(source[i * from + j]);
     return;
   }
   // The last block of a row or column of blocks overlaps the one before it rather than leave a rest.
@@ -57,14 +59,15 @@ void transpose_copy(const float* source, int64_t from, float* destination, int64
 }
 
 // destination[i * to + j] = source[i * from_row + j * from_col] for i < rows, j < cols.
-void strided_copy(const float* source, int64_t from_row, int64_t from_col, float* destination, int64_t to, int64_t rows,
+template <typename From, typename To>
+void strided_copy(const From* source, int64_t from_row, int64_t from_col, To* destination, int64_t to, int64_t rows,
                   int64_t cols) {
-  if (from_col == 1 && from_row == cols && to == cols) {
-    std::memcpy(destination, source, rows * cols * sizeof(float));
+  if (std::is_same_v<From, To> && from_col == 1 && from_row == cols && to == cols) {
+    std::memcpy(static_cast<void*>(destination), source, rows * cols * sizeof(To));
   } else if (from_col == 1) {
     for (int64_t i = 0; i < rows; ++i) {
-      const float* s = source + i * from_row;
-      float* d = destination + i * to;
+      const From* s = source + i * from_row;
+      To* d = destination + i * to;
       for_each_vector_of(cols, [=](int64_t j, auto lanes) { lanes.store(d + j, lanes.load(s + j)); });
     }
   } else if (from_row == 1) {
@@ -72,14 +75,18 @@ void strided_copy(const float* source, int64_t from_row, int64_t from_col, float
   } else {
     for (int64_t i = 0; i < rows; ++i) {
       int64_t j = 0;
-      for (; from_col == 2 && j + kLanes < cols; j += kLanes)  // the second load reads one float too many
-        store(destination + i * to + j, load_even(source + i * from_row + 2 * j));
-      for (; j < cols; ++j) destination[i * to + j] = source[i * from_row + j * from_col];
+      if constexpr (std::is_same_v<From, float>)
+        for (; from_col == 2 && j + kLanes < cols; j += kLanes)  // the second load reads one float too many
+          store(destination + i * to + j, load_even(source + i * from_row + 2 * j));
+      for (; j < cols; ++j) destination[i * to + j] = To(source[i * from_row + j * from_col]);
     }
   }
 }
 
-inline void fill_zero(float* p, int64_t count) { std::memset(p, 0, count * sizeof(float)); }
+template <typename T>
+inline void fill_zero(T* p, int64_t count) {
+  std::memset(static_cast<void*>(p), 0, count * sizeof(T));
+}
 
 // The part [begin, end) of [0, count) for which 0 <= start + i < size.
 struct Range {
@@ -95,10 +102,11 @@ struct Extent {
   int64_t start, count, size;
 };
 
-// -> band [h.count, w.count, channel stride `to`] of the first `channels` at `image`, in the strides of `x`; zeros
+// -> band [h.count, w.count, `to`] of the first `channels` at `image`, in the strides of `x`; zeros
 // beyond the image.
-void pack_band(const View4d<const float>& x, const float* image, Extent h, Extent w, int64_t channels, int64_t to,
-               float* band) {
+template <typename From, typename To>
+void pack_band(const View4d<const From>& x, const From* image, Extent h, Extent w, int64_t channels, int64_t to,
+               To* band) {
   const Range rows = inside(h.start, h.count, h.size), cols = inside(w.start, w.count, w.size);
   for (int64_t i = 0; i < h.count; ++i, band += w.count * to) {
     if (i < rows.begin || i >= rows.end) {
@@ -139,23 +147,27 @@ void pack_phases(const View4d<const float>& x, const float* image, const PhasedB
 
 // Pixels [rows, cols, channels] of strides `row` and `pixel` -> the block of an output, in the strides of `y`, that
 // begins at `origin`.
-void store_pixels(const float* pixels, int64_t row, int64_t pixel, const View4d<float>& y, float* origin, int64_t rows,
+template <typename To>
+void store_pixels(const float* pixels, int64_t row, int64_t pixel, const View4d<To>& y, To* origin, int64_t rows,
                   int64_t cols, int64_t channels) {
   for (int64_t r = 0; r < rows; ++r, pixels += row, origin += y.h) {
     if (y.w == 1) {
       // A few channels at a time: planes often lie a multiple of 4 KiB apart, in the same few lines of the cache.
       for (int64_t c = 0; c < channels; c += kLanes)
         transpose_copy(pixels + c, pixel, origin + c * y.c, y.c, cols, min(kLanes, channels - c));
+    } else if (y.c == 1) {
+      strided_copy(pixels, pixel, 1, origin, y.w, cols, channels);
     } else {
       for (int64_t i = 0; i < cols; ++i)
-        for (int64_t c = 0; c < channels; ++c) origin[i * y.w + c * y.c] = pixels[i * pixel + c];
+        for (int64_t c = 0; c < channels; ++c) origin[i * y.w + c * y.c] = To(pixels[i * pixel + c]);
     }
   }
 }
 
 // One panel [taps, ics, kTileCols] of a weight whose rows are contiguous runs of [ic, taps]: runs are transposed a
 // vector squared at a time, and each vector goes where its tap belongs.
-void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int64_t taps, int64_t ics, float* panel) {
+template <typename From>
+void pack_contiguous_weight(const From* source, int64_t row, int64_t cols, int64_t taps, int64_t ics, float* panel) {
   const int64_t steps = taps * ics;
   for (int64_t v = 0; v < cols; v += kLanes) {
     int64_t i = 0, tap = 0;
@@ -182,8 +194,9 @@ void pack_contiguous_weight(const float* source, int64_t row, int64_t cols, int6
 
 // The same of a weight whose output channels lie side by side with their taps, in reverse, as the contiguous weight of
 // a gradient of the input: for each input channel a vector squared of [output channels, taps] is transposed.
-void pack_rotated_weight(const float* source, int64_t channel, int64_t cols, int64_t taps, int64_t ics, float* panel) {
-  const float* first_tap = source - (taps - 1);  // in memory
+template <typename From>
+void pack_rotated_weight(const From* source, int64_t channel, int64_t cols, int64_t taps, int64_t ics, float* panel) {
+  const From* first_tap = source - (taps - 1);  // in memory
   for (int64_t v = 0; v < cols; v += kLanes) {
     for (int64_t next = 0; next < taps; next += kLanes) {
       const int64_t tap = max(min(next, taps - kLanes), 0), count = min(kLanes, taps);
@@ -201,7 +214,8 @@ void pack_rotated_weight(const float* source, int64_t channel, int64_t cols, int
 
 // -> panel [kh, kw, ics, kTileCols] of the weights of `cols` output channels at `source`, in the strides of `w`;
 // columns beyond them are zero.
-void pack_weight_panel(const View4d<const float>& w, const float* source, int64_t kh, int64_t kw, int64_t ics,
+template <typename From>
+void pack_weight_panel(const View4d<const From>& w, const From* source, int64_t kh, int64_t kw, int64_t ics,
                        int64_t cols, float* panel) {
   const int64_t taps = kh * kw;
   if (cols < kTileCols) fill_zero(panel, taps * ics * kTileCols);

@@ -18,17 +18,32 @@
 
 namespace convkit::CONVKIT_ISA {
 
+namespace {
+#if defined(__AVX512BF16__)
+constexpr Conv2dDirectFunctions<BFloat16> kDirectPairs{conv2d_direct_forward<BFloat16>,
+                                                       conv2d_direct_pack_weight<BFloat16>};
+#else
+constexpr Conv2dDirectFunctions<BFloat16> kDirectPairs{};
+#endif
+}  // namespace
+
 const KernelTable kTable = {
     .isa = CONVKIT_NAME(CONVKIT_ISA),
     .vector_floats = kLanes,
     .relu = {relu_forward, relu_backward},
     .sum = {sum_channels_last, sum_contiguous},
-    .conv2d_direct = {kTileRows, kTileCols, conv2d_direct_forward, conv2d_direct_pack_weight, conv2d_backward_weight},
-    .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_transform_input, conv2d_winograd_forward,
-                        conv2d_winograd_pack_weight, conv2d_winograd_transform_weight, conv2d_winograd_backward_weight},
+    .conv2d_direct = {kTileRows,
+                      kTileCols,
+                      {{conv2d_direct_forward<float>, conv2d_direct_pack_weight<float>}, kDirectPairs},
+                      conv2d_backward_weight},
+    .conv2d_winograd = {kLanes,
+                        kTileRows,
+                        kTileCols,
+                        {conv2d_winograd_functions<float>(), conv2d_winograd_functions<BFloat16>()},
+                        conv2d_winograd_backward_weight},
     .conv2d_depthwise = {kLanes, kDepthwisePixels, kLanes, conv2d_depthwise_forward, conv2d_depthwise_backward_weight},
     .conv2d_kn2row = {kTileRows, kTileCols, conv2d_kn2row_forward},
-    .linear = {linear_rows},
+    .linear = {{linear_rows<float>}, {linear_rows<BFloat16>}},
     .max_pool2d = {max_pool2d_channels_last_row, max_pool2d_plane_rows, max_pool2d_backward_channels_last_row,
                    max_pool2d_backward_planes},
     .limits = {2 * kChains * kLanes, multiply_add, read},
