@@ -5,6 +5,7 @@
 #include "common/tensor_view.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_grouped.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/parallel.h"
@@ -59,6 +60,8 @@ void run_conv2d_float32(const Conv2dCall& call, const Tensor& input, const Tenso
     conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
   else if (call.algorithm == Conv2dAlgorithm::kDepthwise)
     conv2d_depthwise(call.shape, x, w, epilogue.bias, call.relu, output);
+  else if (call.algorithm == Conv2dAlgorithm::kGrouped)
+    conv2d_grouped(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue);
   else if (call.algorithm == Conv2dAlgorithm::kKn2row)
     conv2d_kn2row(call.shape, x, w, epilogue.bias, call.relu, output);
   else

@@ -2,6 +2,7 @@
 
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_grouped.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_select.h"
@@ -41,6 +42,17 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
                      : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, false}.tasks();
+    plan.workspace_bytes = b.scratch_bytes();
+    return plan;
+  }
+  if (chosen == Conv2dAlgorithm::kGrouped) {
+    const Conv2dGroupedKernels& kernel = kernels().conv2d_grouped;
+    const Conv2dShape run = turned ? largest_phase(s) : s;
+    const Conv2dGroupedBlocking b = conv2d_grouped_blocking(run, kernel, problem.direction);
+    plan.tile_rows = kernel.tile_pixels, plan.tile_cols = kernel.lanes;
+    plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
+                     ? Conv2dGroupedBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
+                     : Conv2dGrouped{run, b, {}, {}, 0, nullptr, {}, false}.tasks();
     plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }
