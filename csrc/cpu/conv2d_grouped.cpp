@@ -13,6 +13,19 @@ namespace {
 // a register.
 constexpr int64_t kBandPixels = 800, kWeightBandPixels = 400;
 
+bool goes_by_twos(const Conv2dShape& s) {
+  return s.kw == 3 && s.stride_w == 2 && s.dilation_h == 1 && s.dilation_w == 1;
+}
+
+void run_packed(Conv2dGrouped& conv, void (*kernel)(const Conv2dGrouped&, int64_t, float*)) {
+  const int64_t bytes = conv.weight_blocks() * conv.block_floats() * 4;
+  float* const packed = static_cast<float*>(shared_workspace(bytes));
+  CONVKIT_CHECK(packed, "conv2d: no memory for ", bytes, " bytes of workspace");
+  pack_blocks(conv, kernels().conv2d_grouped.pack_weight, packed);
+  conv.packed_weight = packed;
+  run_tasks(conv, kernel);
+}
+
 }  // namespace
 
 Conv2dGroupedBlocking conv2d_grouped_blocking(const Conv2dShape& s, const Conv2dGroupedKernels& kernels,
@@ -52,19 +65,34 @@ void conv2d_grouped(const Conv2dShape& shape, const View4d<const float>& input, 
   drop_skipped_pixels(conv.shape, conv.input);
   join_rows(conv.shape, conv.input, output);
   conv.blocking = conv2d_grouped_blocking(conv.shape, kernel, Conv2dDirection::kForward);
-  const int64_t bytes = conv.weight_blocks() * conv.block_floats() * 4;
-  float* const packed = static_cast<float*>(shared_workspace(bytes));
-  CONVKIT_CHECK(packed, "conv2d: no memory for ", bytes, " bytes of workspace");
-  pack_blocks(conv, kernel.pack_weight, packed);
-  conv.packed_weight = packed;
-  run_tasks(conv, kernel.forward);
+  run_packed(conv, kernel.forward);
+}
+
+Conv2dShape conv2d_grouped_backward_input_shape(const Conv2dShape& s) {
+  if (!goes_by_twos(s)) return largest_phase(s);
+  return {s.n, s.oc, s.oh, s.ow, s.ic, s.ih, s.iw, s.kh, s.kw, 1, 1, s.pad_top, s.pad_left, 1, 1, s.groups};
 }
 
 void conv2d_grouped_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
                                    const View4d<const float>& weight, const View4d<float>& grad_input) {
+  const int64_t weight_group_stride = s.group_oc() * weight.n;
+  if (goes_by_twos(s)) {
+    const Conv2dGroupedKernels& kernel = kernels().conv2d_grouped;
+    const Conv2dShape shape = conv2d_grouped_backward_input_shape(s);
+    Conv2dGrouped conv{.shape = shape,
+                       .blocking = conv2d_grouped_blocking(shape, kernel, Conv2dDirection::kBackwardInput),
+                       .input = grad_output,
+                       .weight = {weight.data, weight.c, weight.n, weight.h, weight.w},
+                       .weight_group_stride = weight_group_stride,
+                       .bias = nullptr,
+                       .output = grad_input,
+                       .relu = false};
+    conv.shape.stride_h = s.stride_h, conv.shape.stride_w = s.stride_w;
+    return run_packed(conv, kernel.backward_input_by_twos);
+  }
   for_each_phase(s, weight, grad_input,
                  [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
-                   conv2d_grouped(phase, grad_output, rotated, s.group_oc() * weight.n, pixels, {});
+                   conv2d_grouped(phase, grad_output, rotated, weight_group_stride, pixels, {});
                  });
 }
 

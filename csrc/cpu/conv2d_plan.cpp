@@ -47,7 +47,7 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   }
   if (chosen == Conv2dAlgorithm::kGrouped) {
     const Conv2dGroupedKernels& kernel = kernels().conv2d_grouped;
-    const Conv2dShape run = turned ? largest_phase(s) : s;
+    const Conv2dShape run = turned ? conv2d_grouped_backward_input_shape(s) : s;
     const Conv2dGroupedBlocking b = conv2d_grouped_blocking(run, kernel, problem.direction);
     plan.tile_rows = kernel.tile_pixels, plan.tile_cols = kernel.lanes;
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight

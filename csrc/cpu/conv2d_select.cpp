@@ -82,7 +82,8 @@ std::string refuse_grouped(const Conv2dProblem& problem) {
   // One sum of a window is one chain of additions.
   const int64_t products = s.kh * s.kw * max(s.group_ic(), s.group_oc());
   if (products > kConv2dChain) return concat("a window has ", products, " products, more than ", kConv2dChain);
-  const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
+  const bool turned = problem.direction == Conv2dDirection::kBackwardInput;
+  const Conv2dShape run = turned ? conv2d_grouped_backward_input_shape(s) : s;
   return refuse_bytes(conv2d_grouped_blocking(run, kernel, problem.direction).scratch_bytes());
 }
 

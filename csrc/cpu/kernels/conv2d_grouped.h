@@ -58,6 +58,8 @@ struct Conv2dGroupedKernels {
   int lanes;      // of a vector; more channels than these in a group are not for these kernels
   int tile_pixels;
   void (*forward)(const Conv2dGrouped& conv, int64_t task, float* scratch);
+  // Of a gradient of the input three taps wide, of stride 2 along the width, without dilation.
+  void (*backward_input_by_twos)(const Conv2dGrouped& conv, int64_t task, float* scratch);
   void (*pack_weight)(const Conv2dGrouped& conv, int64_t vector, float* packed, float* scratch);
   void (*backward_weight)(const Conv2dGroupedBackwardWeight& conv, int64_t task, float* scratch);
 };

@@ -62,6 +62,7 @@ struct GroupedTile {
   int64_t input_h, input_w, pixel;  // strides of a tap and of an output pixel
   int64_t kh, kw, ics;
   const float* weight;  // [kh, ic, kw, lanes]
+  int64_t weight_h;     // from one row of the window to the next
   Vec bias;
   bool relu;
   float* output;
@@ -93,15 +94,30 @@ inline void add_grouped_row(const float* row, const float* weight, const Grouped
   }
 }
 
+// `begin` and `end`: of the pixels that are stored.
+template <int Pixels>
+inline void store_grouped(const GroupedTile& tile, Vec (&sum)[Pixels], int64_t begin, int64_t end) {
+#pragma GCC unroll 16
+  for (int pixel = 0; pixel < Pixels; ++pixel) {
+    if (pixel < begin || pixel >= end) continue;
+    Vec value = sum[pixel] + tile.bias;
+    if (tile.relu) value = relu(value);
+    float* output = tile.output + (pixel - begin) * tile.output_pixel;
+    if (tile.ocs == kLanes)
+      store_far(output, value);
+    else
+      store_first(output, value, tile.ocs);
+  }
+}
+
 template <int Stride, GroupedInput Input, int Pixels>
 void grouped_tile(const GroupedTile& t) {
   const GroupedTile tile = t;  // a copy, which no store can change: its members stay in registers
   constexpr int kChannels = Input == GroupedInput::kFours ? 4 : 1;
   Vec sum[Pixels] = {};
-  const float* weight = tile.weight;
   const int64_t step = tile.kw * kLanes;
   for (int64_t i = 0; i < tile.kh; ++i) {
-    const float* row = tile.input + i * tile.input_h;
+    const float *row = tile.input + i * tile.input_h, *weight = tile.weight + i * tile.weight_h;
     for (int64_t k = 0; k < tile.ics; k += kChannels, row += kGroupedStep<Input, kChannels>, weight += kChannels * step) {
       add_grouped_row<Stride, Input, 0>(row, weight, tile, sum);
       if constexpr (kChannels == 4) {
@@ -111,16 +127,7 @@ void grouped_tile(const GroupedTile& t) {
       }
     }
   }
-#pragma GCC unroll 16
-  for (int pixel = 0; pixel < Pixels; ++pixel) {
-    Vec value = sum[pixel] + tile.bias;
-    if (tile.relu) value = relu(value);
-    float* output = tile.output + pixel * tile.output_pixel;
-    if (tile.ocs == kLanes)
-      store_far(output, value);
-    else
-      store_first(output, value, tile.ocs);
-  }
+  store_grouped(tile, sum, 0, Pixels);
 }
 
 typedef void GroupedTileFunction(const GroupedTile&);
@@ -160,50 +167,60 @@ GroupedTask decode(const Conv2dGrouped& conv, int64_t task) {
   return t;
 }
 
-// The input of a task, packed row by row as [band_h, band_w, pixel_floats]. A window of one pixel that needs no other
-// order is read where it lies.
+// The input of a task, packed row by row as [band_h, band_w, pixel_floats].
 class GroupedBand {
  public:
   const float* data;
   int64_t row, pixel;  // strides
 
-  GroupedBand(const Conv2dShape& s, const Conv2dGroupedBlocking& b, const View4d<const float>& x, const GroupedTask& t,
+  GroupedBand(const Conv2dGroupedBlocking& b, const View4d<const float>& x, int64_t n, Extent h, Extent w,
               const GroupedLanes& lanes, float* scratch)
-      : data(scratch), pixel(b.pixel_floats), x_(x), lanes_(lanes), scratch_(scratch) {
-    const int64_t h = (t.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
-    const int64_t w = (t.cols - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1;
-    h_ = {t.row * s.stride_h - s.pad_top, h, s.ih}, w_ = {t.col * s.stride_w - s.pad_left, w, s.iw};
-    row = w * pixel;
-    image_ = x.data + t.n * x.n + lanes.ic * x.c;
-    const bool inside = h_.start >= 0 && w_.start >= 0 && h_.start + h <= s.ih && w_.start + w <= s.iw;
-    if (s.kh * s.kw == 1 && inside && !lanes.vectors && x.c == 1 && lanes.ics == pixel) {
-      data = image_ + h_.start * x.h + w_.start * x.w;
-      row = x.h, pixel = x.w;
-      packed_ = h;
-    }
+      : data(scratch), row(w.count * b.pixel_floats), pixel(b.pixel_floats), x_(x), lanes_(lanes), scratch_(scratch),
+        image_(x.data + n * x.n + lanes.ic * x.c), h_(h), w_(w) {}
+
+  // If what it would pack lies so in memory.
+  void read_in_place() {
+    const bool inside = h_.start >= 0 && w_.start >= 0 && h_.start + h_.count <= h_.size &&
+                        w_.start + w_.count <= w_.size;
+    if (!inside || lanes_.vectors || x_.c != 1 || lanes_.ics != pixel) return;
+    data = image_ + h_.start * x_.h + w_.start * x_.w;
+    row = x_.h, pixel = x_.w;
+    packed_ = h_.count;
   }
 
   // Packs the rows before `end` that are not packed yet.
   void pack_before(int64_t end) {
     if (packed_ >= end) return;
-    const Extent rows{h_.start + packed_, end - packed_, h_.size};
     float* to = scratch_ + packed_ * row;
-    if (!lanes_.vectors) {
-      pack_band(x_, image_, rows, w_, lanes_.ics, pixel, to);
-    } else {
-      float* const channels = scratch_ + h_.count * row;  // of one row
-      for (int64_t i = 0; i < rows.count; ++i) {
-        pack_band(x_, image_, {rows.start + i, 1, rows.size}, w_, lanes_.ics, kLanes, channels);
-        for (int64_t j = 0; j < w_.count; ++j) {
-          const Vec value = load(channels + j * kLanes);
-          for (int64_t v = 0; v < lanes_.vectors; ++v, to += kLanes) store(to, permute(value, lanes_.index[v]));
-        }
-      }
-    }
+    if (!lanes_.vectors)
+      pack_band(x_, image_, {h_.start + packed_, end - packed_, h_.size}, w_, lanes_.ics, pixel, to);
+    else
+      for (int64_t i = packed_; i < end; ++i, to += row) pack_permuted(h_.start + i, to);
     packed_ = end;
   }
 
  private:
+  // One row of the image, a vector after the other.
+  void pack_permuted(int64_t image_row, float* to) const {
+    const Range cols = inside(w_.start, w_.count, w_.size);
+    if (image_row < 0 || image_row >= h_.size || cols.begin == cols.end) return fill_zero(to, row);
+    fill_zero(to, cols.begin * pixel);
+    fill_zero(to + cols.end * pixel, row - cols.end * pixel);
+    const float* from = image_ + image_row * x_.h + (w_.start + cols.begin) * x_.w;
+    int64_t from_pixel = x_.w;
+    if (x_.c != 1 || lanes_.ics != kLanes) {
+      float* const channels = scratch_ + h_.count * row;
+      strided_copy(from, x_.w, x_.c, channels, kLanes, cols.end - cols.begin, lanes_.ics);
+      from = channels, from_pixel = kLanes;
+    }
+    to += cols.begin * pixel;
+    for (int64_t v = 0; v < lanes_.vectors; ++v) {
+      const IntVec index = lanes_.index[v];
+      for (int64_t j = 0; j < cols.end - cols.begin; ++j)
+        store(to + j * pixel + v * kLanes, permute(load(from + j * from_pixel), index));
+    }
+  }
+
   const View4d<const float>& x_;
   const GroupedLanes& lanes_;
   float* scratch_;
@@ -212,17 +229,40 @@ class GroupedBand {
   int64_t packed_ = 0;
 };
 
+// What the windows of a task cover.
+GroupedBand grouped_band(const Conv2dShape& s, const Conv2dGroupedBlocking& b, const View4d<const float>& x,
+                         const GroupedTask& t, const GroupedLanes& lanes, float* scratch) {
+  const int64_t h = (t.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
+  const int64_t w = (t.cols - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1;
+  return GroupedBand(b, x, t.n, {t.row * s.stride_h - s.pad_top, h, s.ih}, {t.col * s.stride_w - s.pad_left, w, s.iw},
+                     lanes, scratch);
+}
+
+// Where a task's sums go: straight into a channels_last output, or into scratch [rows, cols, lanes].
+struct GroupedSums {
+  bool in_place;
+  float *origin, *data;
+  int64_t row, pixel;
+
+  GroupedSums(const View4d<float>& y, const GroupedTask& t, int64_t oc, float* scratch)
+      : in_place(y.c == 1), origin(y.data + t.n * y.n + oc * y.c + t.row * y.h + t.col * y.w),
+        data(in_place ? origin : scratch), row(in_place ? y.h : t.cols * kLanes), pixel(in_place ? y.w : kLanes) {}
+
+  void store_into(const View4d<float>& y, const GroupedTask& t, int64_t ocs) const {
+    if (in_place) return;
+    const bool one_row = y.h == t.cols * y.w;
+    store_pixels(data, row, kLanes, y, origin, one_row ? 1 : t.rows, one_row ? t.rows * t.cols : t.cols, ocs);
+  }
+};
+
 void conv2d_grouped_forward(const Conv2dGrouped& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dGroupedBlocking& b = conv.blocking;
   const GroupedTask t = decode(conv, task);
   const GroupedLanes lanes(s, b, t.vector);
-  GroupedBand band(s, b, conv.input, t, lanes, scratch);
-  const View4d<float>& y = conv.output;
-  float* const origin = y.data + t.n * y.n + lanes.oc * y.c + t.row * y.h + t.col * y.w;
-  const bool in_place = y.c == 1;
-  float* const sums = in_place ? origin : scratch + b.input_floats;
-  const int64_t sums_row = in_place ? y.h : t.cols * kLanes;
+  GroupedBand band = grouped_band(s, b, conv.input, t, lanes, scratch);
+  if (s.kh * s.kw == 1) band.read_in_place();
+  const GroupedSums sums(conv.output, t, lanes.oc, scratch + b.input_floats);
   const bool three = s.kw == 3 && s.dilation_w == 1 && s.stride_w <= 2;
   const auto& tiles = kGroupedTiles[static_cast<int>(b.input)].of[three ? s.stride_w : 0];
   GroupedTile tile;
@@ -232,12 +272,13 @@ void conv2d_grouped_forward(const Conv2dGrouped& conv, int64_t task, float* scra
   tile.weight = conv.packed_weight + t.vector * conv.block_floats();
   tile.bias = conv.bias ? load_first(conv.bias + lanes.oc, lanes.ocs) : Vec{};
   tile.relu = conv.relu;
-  tile.output_pixel = in_place ? y.w : kLanes;
-  tile.ocs = in_place ? lanes.ocs : kLanes;
+  tile.weight_h = s.group_ic() * s.kw * kLanes;
+  tile.output_pixel = sums.pixel;
+  tile.ocs = sums.in_place ? lanes.ocs : kLanes;
   for (int64_t r = 0; r < t.rows; ++r) {
     band.pack_before(r * s.stride_h + (s.kh - 1) * s.dilation_h + 1);
     tile.input = band.data + r * s.stride_h * band.row;
-    tile.output = sums + r * sums_row;
+    tile.output = sums.data + r * sums.row;
     int64_t cols = t.cols;
     for (int64_t left = ceil_div(cols, kGroupedPixels); left > 0; --left) {
       const int64_t pixels = ceil_div(cols, left);
@@ -247,9 +288,7 @@ void conv2d_grouped_forward(const Conv2dGrouped& conv, int64_t task, float* scra
       cols -= pixels;
     }
   }
-  if (in_place) return;
-  const bool one_row = y.h == t.cols * y.w;
-  store_pixels(sums, sums_row, kLanes, y, origin, one_row ? 1 : t.rows, one_row ? t.rows * t.cols : t.cols, lanes.ocs);
+  sums.store_into(conv.output, t, lanes.ocs);
 }
 
 // -> packed [vector, kh, ic, kw, lanes]

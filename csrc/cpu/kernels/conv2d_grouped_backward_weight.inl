@@ -100,7 +100,7 @@ void add_grouped_band(const Conv2dGroupedBackwardWeight& conv, const GroupedTask
   const View4d<const float>& g = conv.grad_output;
   const View4d<float>& w = conv.grad_weight;
   const Conv2dGroupedBlocking& b = conv.blocking;
-  GroupedBand x(s, b, conv.input, t, lanes, scratch);
+  GroupedBand x = grouped_band(s, b, conv.input, t, lanes, scratch);
   x.pack_before((t.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1);
   float* grad = scratch + b.input_floats;
   const float* image = g.data + t.n * g.n + lanes.oc * g.c;

@@ -3,6 +3,7 @@
 #include "cpu/kernels/conv2d_depthwise.inl"
 #include "cpu/kernels/conv2d_direct.inl"
 #include "cpu/kernels/conv2d_grouped.inl"
+#include "cpu/kernels/conv2d_grouped_backward_input.inl"
 #include "cpu/kernels/conv2d_grouped_backward_weight.inl"
 #include "cpu/kernels/conv2d_kn2row.inl"
 #include "cpu/kernels/conv2d_winograd.inl"
@@ -29,7 +30,7 @@ const KernelTable kTable = {
     .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_transform_input, conv2d_winograd_forward,
                         conv2d_winograd_pack_weight, conv2d_winograd_transform_weight, conv2d_winograd_backward_weight},
     .conv2d_depthwise = {kLanes, kDepthwisePixels, kLanes, conv2d_depthwise_forward, conv2d_depthwise_backward_weight},
-    .conv2d_grouped = {kLanes, kGroupedPixels, conv2d_grouped_forward, conv2d_grouped_pack_weight,
+    .conv2d_grouped = {kLanes, kGroupedPixels, conv2d_grouped_forward, conv2d_grouped_backward_input_by_twos, conv2d_grouped_pack_weight,
                        conv2d_grouped_backward_weight},
     .conv2d_kn2row = {kTileRows, kTileCols, conv2d_kn2row_forward},
     .linear = {linear_rows},
