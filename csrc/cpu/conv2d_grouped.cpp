@@ -17,7 +17,9 @@ bool goes_by_twos(const Conv2dShape& s) {
   return s.kw == 3 && s.stride_w == 2 && s.dilation_h == 1 && s.dilation_w == 1;
 }
 
+// Weights that several tasks need are packed once for all of them.
 void run_packed(Conv2dGrouped& conv, void (*kernel)(const Conv2dGrouped&, int64_t, float*)) {
+  if (conv.tasks() == conv.blocking.vectors) return run_tasks(conv, kernel);
   const int64_t bytes = conv.weight_blocks() * conv.block_floats() * 4;
   float* const packed = static_cast<float*>(shared_workspace(bytes));
   CONVKIT_CHECK(packed, "conv2d: no memory for ", bytes, " bytes of workspace");

@@ -15,7 +15,8 @@ Conv2dGroupedBlocking conv2d_grouped_blocking(const Conv2dShape& shape, const Co
 void conv2d_grouped(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
                     int64_t weight_group_stride, const View4d<float>& output, const Conv2dEpilogue& epilogue);
 
-// What a gradient of the input runs as, or the largest part of it, for conv2d_grouped_blocking: a convolution of stride 1.
+// What a gradient of the input runs as, or the largest part of it, for conv2d_grouped_blocking: a convolution of
+// stride 1.
 Conv2dShape conv2d_grouped_backward_input_shape(const Conv2dShape& shape);
 
 // `shape` and the views are those of the forward convolution; writes every element of grad_input.

@@ -77,7 +77,8 @@ std::string refuse_grouped(const Conv2dProblem& problem) {
   if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (s.groups == 1) return "it has several groups";
   if (s.ic == 0) return "there are no input channels to sum over";
-  if (max(s.group_ic(), s.group_oc()) > kernel.lanes) return concat("a group has more than ", kernel.lanes, " channels");
+  if (max(s.group_ic(), s.group_oc()) > kernel.lanes)
+    return concat("a group has more than ", kernel.lanes, " channels");
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   // One sum of a window is one chain of additions.
   const int64_t products = s.kh * s.kw * max(s.group_ic(), s.group_oc());

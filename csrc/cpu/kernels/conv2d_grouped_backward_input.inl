@@ -80,6 +80,7 @@ void conv2d_grouped_backward_input_by_twos(const Conv2dGrouped& conv, int64_t ta
   GroupedTile& tile = pair.tile;
   tile.input_h = -band.row, tile.pixel = band.pixel;
   tile.ics = s.group_ic();
+  const float* const weight = grouped_weight(conv, t, lanes, scratch);
   const int64_t weight_h = s.group_ic() * 3 * kLanes;
   tile.weight_h = s.stride_h * weight_h;
   tile.output_pixel = sums.pixel;
@@ -89,7 +90,7 @@ void conv2d_grouped_backward_input_by_twos(const Conv2dGrouped& conv, int64_t ta
     const int64_t from = min((row + r) / s.stride_h, s.ih - 1), i = row + r - from * s.stride_h;
     band.pack_before(from - first_row + 1);
     tile.kh = i < s.kh ? min((s.kh - 1 - i) / s.stride_h, from) + 1 : 0;
-    tile.weight = conv.packed_weight + t.vector * conv.block_floats() + i * weight_h;
+    tile.weight = weight + i * weight_h;
     tile.output = sums.data + r * sums.row;
     for (int64_t left = ceil_div(pairs, kGroupedPairs), m = 0; left > 0; --left) {
       const int64_t count = ceil_div(pairs - m, left), begin = 2 * (first_pair + m) - col;

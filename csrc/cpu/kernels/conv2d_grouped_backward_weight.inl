@@ -1,6 +1,6 @@
-// Gradient of the weight of a grouped convolution of few channels: as in forward, vectors of the packed input give every
-// lane a channel of its group; each meets the gradients of the output pixels that its taps lead to. What four channels
-// and up to three neighbouring taps sum up stays in registers over a band of pixels.
+// Gradient of the weight of a grouped convolution of few channels: as in forward, vectors of the packed input give
+// every lane a channel of its group; each meets the gradients of the output pixels that its taps lead to. What four
+// channels and up to three neighbouring taps sum up stays in registers over a band of pixels.
 #pragma once
 
 #include "cpu/kernels/conv2d_backward_weight.inl"
@@ -80,7 +80,7 @@ void grouped_weight_tile(const GroupedWeightTile& t) {
 // Three neighbouring taps of a stride of 1 or 2, or one, for all channels of a group.
 template <GroupedInput Input, int Channels>
 void grouped_weight_channels(GroupedWeightTile tile, int64_t ics, int64_t taps, int64_t stride) {
-  const auto add = taps == 1    ? grouped_weight_tile<1, Input, Channels, 1>
+  const auto add = taps == 1     ? grouped_weight_tile<1, Input, Channels, 1>
                    : stride == 1 ? grouped_weight_tile<1, Input, Channels, 3>
                                  : grouped_weight_tile<2, Input, Channels, 3>;
   int64_t k = 0;
