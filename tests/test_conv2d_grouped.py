@@ -137,3 +137,16 @@ def test_what_is_chosen_and_refused():
         algorithm(4, 4, groups=1, chosen="grouped")
     with pytest.raises(RuntimeError, match="'grouped' cannot be used: a window has 576 products, more than 512"):
         algorithm(4, 4, kernel=12, chosen="grouped")
+
+
+def test_explain_knows_the_memory_format():
+    def tile(memory_format, out_channels, in_channels, groups):
+        x = torch.ones(1, in_channels, 32, 32).contiguous(memory_format=memory_format)
+        plan = convkit.explain(convkit.conv2d, x, torch.ones(out_channels, in_channels // groups, 3, 3), groups=groups)
+        return plan.ops[0].tile, plan.ops[0].packed_bytes
+
+    (rows, cols), packed = tile(torch.channels_last, 16, 3, 1)
+    assert tile(torch.contiguous_format, 16, 3, 1) == ((cols, rows), 0)  # turned, and reads weights where they lie
+    assert packed > 0
+    assert tile(torch.channels_last, 32, 32, 32)[0][1] == LANES
+    assert tile(torch.contiguous_format, 32, 32, 32)[0] == (4 * LANES, 1)

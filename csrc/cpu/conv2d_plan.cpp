@@ -1,5 +1,7 @@
 #include "cpu/conv2d_plan.h"
 
+#include <utility>
+
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_grouped.h"
@@ -11,7 +13,7 @@
 
 namespace convkit {
 Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const std::string& dtype,
-                       const std::string& algorithm) {
+                       const std::string& algorithm, bool channels_last) {
   const Conv2dProblem problem = parse_problem(direction, s, dtype);
   const Conv2dAlgorithm chosen = conv2d_select("explain", problem, algorithm);
   Conv2dPlan plan = plan_of(conv2d_candidates(), chosen, problem, algorithm);
@@ -37,8 +39,10 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   if (chosen == Conv2dAlgorithm::kDepthwise) {
     const Conv2dDepthwiseKernels& kernel = kernels().conv2d_depthwise;
     const Conv2dShape run = turned ? largest_phase(s) : s;
-    const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(run, kernel, problem.direction, false);
-    plan.tile_rows = kernel.tile_pixels, plan.tile_cols = kernel.tile_cols;
+    const bool lanes_are_channels = channels_last && s.oc >= kernel.lanes;
+    const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(run, kernel, problem.direction, lanes_are_channels);
+    plan.tile_rows = lanes_are_channels ? kernel.tile_pixels : kernel.plane_tile_pixels;
+    plan.tile_cols = lanes_are_channels ? kernel.tile_cols : 1;
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
                      : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, false}.tasks();
@@ -73,10 +77,15 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.workspace_bytes = conv.blocking.scratch_bytes();
   } else {
     const Conv2dShape run = turned ? largest_phase(s) : s;
-    const Conv2dDirect conv = conv2d_direct_packing(run, {}, 0);
+    const int64_t step = turned ? s.stride_w : 1;  // between the pixels of a phase
+    const View4d<float> output{nullptr, 0, channels_last ? 1 : run.oh * run.ow, 0,
+                               channels_last ? step * run.oc : step};
+    const Conv2dSums sums = conv2d_sums(run, output, false);
+    const Conv2dDirect conv{.shape = run, .blocking = conv2d_blocking(run, kernel, sums)};
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
     plan.packed_bytes = conv.block_floats() * 4;
+    if (sums == Conv2dSums::kPlanes) std::swap(plan.tile_rows, plan.tile_cols);
   }
   return plan;
 }
