@@ -67,25 +67,28 @@ class Plan:
 
 def _conv2d_plan(name, args, device):
     """The planner's answer for one convolution op, from the arguments of its schema."""
+    from convkit.ops._conv2d_fake import output_channels_last
+    from convkit.ops._conv2d_shape import output_size
+
     direction = _DIRECTIONS[name]
     if direction == "forward":
         if name == "conv2d_packed":
             args = args[:3] + args[4:]
         input, weight, _bias, stride, padding, dilation, groups, *_rest, algorithm = args
         input_size, weight_size = list(input.shape), list(weight.shape)
+        channels_last = output_channels_last(input, weight)
     elif direction == "backward_input":
-        input, weight, input_size, _channels_last, stride, padding, dilation, groups, algorithm = args
+        input, weight, input_size, channels_last, stride, padding, dilation, groups, algorithm = args
         weight_size = list(weight.shape)
     else:
-        _grad, input, weight_size, _channels_last, stride, padding, dilation, groups, algorithm = args
+        grad, input, weight_size, _channels_last, stride, padding, dilation, groups, algorithm = args
         input_size = list(input.shape)
-    from convkit.ops._conv2d_shape import output_size
-
+        channels_last = output_channels_last(input, grad)
     output = output_size(name, input_size, weight_size, stride, padding, dilation, groups)
     window = [*weight_size[2:], *stride, padding[0], padding[2], *dilation, groups]
     dtype = str(input.dtype).removeprefix("torch.")
-    plan = _C.conv2d_plan if device == "cpu" else _C.cuda_conv2d_plan
-    return plan(direction, [*input_size, *output[1:], *window], dtype, algorithm)
+    problem = (direction, [*input_size, *output[1:], *window], dtype, algorithm)
+    return _C.conv2d_plan(*problem, channels_last) if device == "cpu" else _C.cuda_conv2d_plan(*problem)
 
 
 class _Recorder(TorchDispatchMode):

@@ -1,8 +1,9 @@
 """convkit.optimize: a model's torch.nn modules exchanged for convkit's, runs of them fused.
 
-No graph is rewritten: a module changes its class and keeps its place, its parameters and its name. torch.fx only says
-which module's result goes where, so that a run convolution, BatchNorm, ReLU, max-pooling is fused exactly if each of
-its modules is called once and nobody else sees what lies between them.
+A module changes its class and keeps its place, its parameters and its name. torch.fx only says which module's result
+goes where, so that a run convolution, BatchNorm, ReLU, max-pooling is fused exactly if each of its modules is called
+once and nobody else sees what lies between them. Where functions are called instead of modules, or a module more than
+once, the code of that forward is rewritten (``_optimize_calls.py``).
 """
 
 import copy
@@ -14,7 +15,9 @@ from torch import fx, nn
 from torch.nn.modules.utils import _pair
 from torch.nn.utils import parametrize
 
+from convkit._optimize_calls import rewrite_calls
 from convkit.nn import fused, modules
+from convkit.nn.rewritten import Rewritten, is_hooked
 
 SWAPS = {
     nn.Conv2d: modules.Conv2d,
@@ -47,11 +50,6 @@ class Report:
         return "\n".join(lines)
 
 
-def _hooked(module):
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for kind in kinds)
-
-
 def _reason_to_leave(module, places):
     """Why a module must not change its class, or None."""
     base = next(base for base in KNOWN if isinstance(module, base))
@@ -63,7 +61,7 @@ def _reason_to_leave(module, places):
         return f"{type(module).__name__} is a subclass of torch.nn.{base.__name__}"
     if "forward" in vars(module):
         return "its forward was replaced"
-    if _hooked(module):
+    if is_hooked(module):
         return "it has hooks"
     if places > 1:
         return f"it is shared: the model has it at {places} places"
@@ -99,10 +97,14 @@ def _visible(module, opaque):
 def _graphs(model, report):
     """[(prefix, module, graph)] of the largest parts of the model that torch.fx can trace."""
     names = {module: name for name, module in model.named_modules()}
-    opaque = {module for module in names if _hooked(module)}  # their hooks would be called with proxies
+    opaque = {module for module in names if is_hooked(module)}  # their hooks would be called with proxies
     graphs = {}
     for module in reversed(list(names)):  # parts come before the whole
         if isinstance(module, KNOWN) or type(module).forward is nn.Module.forward or not list(module.children()):
+            continue
+        if isinstance(module, Rewritten):
+            opaque.add(module)
+            report.left[names[module]] = "its calls are rewritten already"
             continue
         try:
             graphs[module] = _Tracer(opaque).trace(module)
@@ -122,7 +124,7 @@ def _steps(node, owner, prefix, calls):
     """The modules that one node after the other calls from ``node`` on, as long as nobody else takes their results."""
     while node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
         module = owner.get_submodule(node.target)
-        if calls[module] > 1 or _hooked(module):
+        if calls[module] > 1 or is_hooked(module):
             return
         yield prefix + node.target, module
         if len(node.users) != 1:
@@ -131,8 +133,9 @@ def _steps(node, owner, prefix, calls):
 
 
 def _is_fusible_pool(pool):
-    kernel_h, kernel_w = _pair(pool.kernel_size)
-    plain = not pool.return_indices and not pool.ceil_mode and _pair(pool.dilation) == (1, 1)
+    """``pool``: the arguments of a max-pooling by their names."""
+    kernel_h, kernel_w = _pair(pool["kernel_size"])
+    plain = not pool["return_indices"] and not pool["ceil_mode"] and _pair(pool["dilation"]) == (1, 1)
     return plain and kernel_h * kernel_w <= LARGEST_FUSED_WINDOW
 
 
@@ -150,7 +153,7 @@ def _runs(owner, prefix, graph, left):
             if not steps or not isinstance(steps[0][1], kind) or steps[0][0] in left:
                 continue
             module = steps[0][1]
-            if kind is nn.MaxPool2d and not _is_fusible_pool(module):
+            if kind is nn.MaxPool2d and not _is_fusible_pool(vars(module)):
                 continue
             if kind is nn.BatchNorm2d and module.running_mean is None:
                 break
@@ -199,15 +202,19 @@ def optimize(model):
     The copy shares the parameters and buffers of ``model``, the same objects under the same ``state_dict`` keys, so
     either can be trained, loaded and saved; ``model`` itself is left alone. :class:`torch.nn.Conv2d`, ``Linear``,
     ``MaxPool2d`` and ``ReLU`` become convkit's. A run of convolution, ``BatchNorm2d``, ``ReLU`` and ``MaxPool2d`` (each
-    but the first may be absent) becomes one op where nobody else sees what lies between; ``BatchNorm2d`` is folded into
-    the convolution's weight while it is in evaluation mode: at each call, or, if ``model`` is in evaluation mode, here
-    and now for all calls without gradient. Such a copy need not see later changes of the weights, until
-    ``train()``, ``to()`` or ``load_state_dict()`` is called on it. ``train()`` and ``eval()`` work as before.
+    but the first may be absent) becomes one op where nobody else sees what lies between, whether a ``forward`` calls
+    modules or ``F.relu``, ``torch.relu``, ``x.relu()`` and ``F.max_pool2d``, and wherever it calls one module again.
+    ``BatchNorm2d`` is folded into the convolution's weight while it is in evaluation mode: at each call, or, if
+    ``model`` is in evaluation mode, here and now for all calls without gradient. Such a copy need not see later changes
+    of the weights, until ``train()``, ``to()`` or ``load_state_dict()`` is called on it. ``train()`` and ``eval()``
+    work as before.
 
     What convkit does not know stays as it is and is listed with the reason: modules with hooks, subclasses,
     parametrized or shared modules, padding modes other than zeros, parameters that are not float32 on the CPU. Parts
-    that torch.fx cannot trace are swapped but not fused. Tracing calls ``forward`` with proxies. A run is fused for the
-    forward of the whole model: code that calls its modules one by one sees the fused result from the convolution on.
+    that torch.fx cannot trace are swapped but not fused. A ``forward`` whose calls are rewritten runs as it is written
+    for other than tensors, and after one of the module's plain attributes has changed. Tracing calls ``forward`` with
+    proxies. A run is fused for the forward of the whole model: code that calls its modules one by one sees the fused
+    result from the convolution on.
 
     Args:
         model: a :class:`torch.nn.Module` that can be deep-copied.
@@ -228,15 +235,24 @@ def optimize(model):
     for name, module in known.items():
         if (reason := _reason_to_leave(module, places[module])) is not None:
             report.left[name] = reason
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ReLU6):
+            report.left[name] = "convkit has no ReLU6"
     in_training = _in_mode(model, True, report)
     runs = [run for run in _in_mode(model, False, report) if run in in_training]
+    norms = {run[0][0]: run[1][0] for run in runs if isinstance(run[1][1], nn.BatchNorm2d)}
+    rewritten = rewrite_calls(model, KNOWN, report, norms, _is_fusible_pool)
+    runs = [
+        run[:2] if run[0][0] in rewritten else run for run in runs if run[0][0] not in rewritten or run[0][0] in norms
+    ]
     for name, module in known.items():
         if name not in report.left and type(module) in SWAPS:
             module.__class__ = SWAPS[type(module)]
             report.swapped[name] = type(module)
     for run in runs:
         _fuse([module for _, module in run])
-        report.fused.append(tuple(name for name, _ in run))
+        if run[0][0] not in rewritten:
+            report.fused.append(tuple(name for name, _ in run))
         report.swapped.update({name: type(module) for name, module in run})
     if not model.training:
         for module in model.modules():

@@ -21,10 +21,7 @@ using Shape = std::array<int64_t, 16>;
 
 convkit::Conv2dShape conv2d_shape(const Shape& shape) { return std::bit_cast<convkit::Conv2dShape>(shape); }
 
-template <auto Plan>
-py::dict conv2d_plan(const std::string& direction, const Shape& shape, const std::string& dtype,
-                     const std::string& algorithm) {
-  const auto plan = Plan(direction, conv2d_shape(shape), dtype, algorithm);
+py::dict to_dict(const convkit::Conv2dPlan& plan) {
   py::dict result;
   result["algorithm"] = plan.algorithm;
   result["passed_over"] =
@@ -66,8 +63,14 @@ PYBIND11_MODULE(_C, m) {
                              reinterpret_cast<uint8_t*>(packed));
       },
       py::call_guard<py::gil_scoped_release>());
-  m.def("conv2d_plan", &conv2d_plan<convkit::conv2d_plan>);
+  m.def("conv2d_plan", [](const std::string& direction, const Shape& shape, const std::string& dtype,
+                          const std::string& algorithm, bool channels_last) {
+    return to_dict(convkit::conv2d_plan(direction, conv2d_shape(shape), dtype, algorithm, channels_last));
+  });
 #if CONVKIT_CUDA
-  m.def("cuda_conv2d_plan", &conv2d_plan<convkit::cuda::conv2d_plan>);
+  m.def("cuda_conv2d_plan",
+        [](const std::string& direction, const Shape& shape, const std::string& dtype, const std::string& algorithm) {
+          return to_dict(convkit::cuda::conv2d_plan(direction, conv2d_shape(shape), dtype, algorithm));
+        });
 #endif
 }

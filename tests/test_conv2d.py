@@ -25,7 +25,9 @@ def algorithms(dtype, case):
     if dtype == torch.float64:
         return ["auto", "generic"]
     splits_taps = case.stride == (1, 1) and case.groups == 1
-    return ["auto", "direct", "generic", *(["kn2row"] if splits_taps else [])]
+    group = max(case.in_channels, case.out_channels) // case.groups
+    grouped = case.groups > 1 and group * case.kernel[0] * case.kernel[1] <= 512 and 0 < group <= 4
+    return ["auto", "direct", "generic", *(["kn2row"] if splits_taps else []), *(["grouped"] if grouped else [])]
 
 
 def tensors_of(case, dtype=torch.float32, layout="contiguous", bias=True, kind="normal", weight_layout=None):

@@ -43,6 +43,9 @@ CALLS = {
     "winograd": ((1, 40, 13, 15), (56, 40, 3, 3), {"padding": 1}),
     "winograd of many": ((1, 136, 5, 6), (136, 136, 3, 3), {"padding": 1}),
     "groups": ((1, 16, 6, 5), (160, 8, 3, 3), {"groups": 2}),
+    "groups of four": ((1, 20, 6, 5), (20, 4, 3, 3), {"padding": 1, "groups": 5}),
+    "groups of few, strided": ((1, 9, 7, 9), (18, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 9}),
+    "groups, pointwise": ((1, 20, 6, 5), (20, 4, 1, 1), {"groups": 5}),
     "depthwise": ((1, 41, 7, 9), (41, 1, 3, 3), {"padding": 1, "groups": 41}),
     "strided": ((1, 5, 11, 9), (24, 5, 5, 3), {"stride": 2, "padding": 2}),
 }

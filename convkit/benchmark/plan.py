@@ -23,7 +23,10 @@ class Part:
     dtypes: tuple = ("float32",)
 
 
-EVERY_SUITE = ("vgg16", "resnet50", "mobilenet_v2", "xception", "alexnet", "small", "odd", "pooling", "relu", "fused")
+EVERY_SUITE = (
+    *("vgg16", "resnet50", "mobilenet_v2", "xception", "grouped", "alexnet", "small", "odd", "pooling", "relu"),
+    "fused",
+)
 DEFAULT = (
     Part(EVERY_SUITE, ("forward",)),
     Part(("vgg16", "resnet50", "small", "pooling", "relu"), ("backward_input", "backward_weight", "backward")),

@@ -25,7 +25,7 @@ def check_bias(op, bias, weight):
 
 
 # In the order in which "auto" considers them.
-ALGORITHMS = ("auto", "winograd", "depthwise", "kn2row", "direct", "generic")
+ALGORITHMS = ("auto", "winograd", "depthwise", "grouped", "kn2row", "direct", "generic")
 CUDA_ALGORITHMS = ("auto", "winograd", "depthwise", "kn2row", "tf32", "direct", "3xtf32", "grouped", "generic")
 
 

@@ -50,7 +50,7 @@ def _shape(input_size, weight_size, stride, padding, dilation, groups):
 @functools.lru_cache(4096)
 def _algorithm(shape, algorithm, _float32_algorithm):
     """The algorithm that a float32 forward call takes, by name; None if it packs no weight."""
-    chosen = _C.conv2d_plan("forward", shape, "float32", algorithm)["algorithm"]
+    chosen = _C.conv2d_plan("forward", shape, "float32", algorithm, False)["algorithm"]
     return chosen if _C.packed_weight_bytes(shape, chosen) else None
 
 
@@ -119,7 +119,7 @@ def prepack_arguments(weight, bias, stride, padding, dilation, groups, input_siz
     on_cpu = weight.device.type == "cpu"  # elsewhere each call chooses, and packs in its stream
     if on_cpu:
         dtype = str(weight.dtype).removeprefix("torch.")
-        algorithm = _C.conv2d_plan("forward", shape, dtype, algorithm)["algorithm"]
+        algorithm = _C.conv2d_plan("forward", shape, dtype, algorithm, False)["algorithm"]
     packs = on_cpu and weight.dtype == torch.float32 and _C.packed_weight_bytes(shape, algorithm)
     packed = _pack(weight, shape, algorithm) if packs else None
     return PackedWeight(weight, bias, stride, padding, dilation, groups, algorithm, _C.isa(), packed)

@@ -12,7 +12,14 @@ import contextlib
 
 import torch
 
-FACTOR = {"direct": 12, "depthwise": 12, "kn2row": 12, "generic": 12, "winograd": 50}  # c, for float32 and float64
+FACTOR = {
+    "direct": 12,
+    "depthwise": 12,
+    "grouped": 12,
+    "kn2row": 12,
+    "generic": 12,
+    "winograd": 50,
+}  # c, for float32 and float64
 FACTOR_16_BIT = 1  # beside float32's own error
 EPS_TF32 = 2.0**-10  # to which "tf32" rounds both operands: half of it each, beside float32's own error
 # The relative L2 error of Winograd may be so many times that of direct sums.

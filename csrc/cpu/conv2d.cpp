@@ -5,6 +5,7 @@
 #include "common/tensor_view.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_grouped.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_winograd.h"
 #include "cpu/float_vector.h"
@@ -67,6 +68,8 @@ void run_conv2d_of(const Conv2dCall& call, const Tensor& input, const Tensor& we
   if (call.algorithm == Conv2dAlgorithm::kDirect)
     return conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue, call.packed_weight);
   if constexpr (std::is_same_v<T, float>) {
+    if (call.algorithm == Conv2dAlgorithm::kGrouped)
+      return conv2d_grouped(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue);
     const auto run = call.algorithm == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise : conv2d_kn2row;
     run(call.shape, x, w, epilogue.bias, call.relu, output);
   }

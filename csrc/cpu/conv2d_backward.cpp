@@ -4,6 +4,7 @@
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_grouped.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_select.h"
 #include "cpu/conv2d_tasks.h"
@@ -43,6 +44,7 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   if (chosen != Conv2dAlgorithm::kGeneric) {
     const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_input<float>
                           : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_input
+                          : chosen == Conv2dAlgorithm::kGrouped   ? conv2d_grouped_backward_input
                           : chosen == Conv2dAlgorithm::kKn2row    ? conv2d_kn2row_backward_input
                                                                   : conv2d_direct_backward_input<float>;
     backward(s, const_view<float>(grad_output), const_view<float>(weight), view<float>(grad_input));
@@ -76,6 +78,7 @@ Tensor conv2d_backward_weight(const Tensor& grad_output, const Tensor& input, co
   if (chosen != Conv2dAlgorithm::kGeneric) {
     const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_weight
                           : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_weight
+                          : chosen == Conv2dAlgorithm::kGrouped   ? conv2d_grouped_backward_weight
                                                                   : conv2d_direct_backward_weight;
     backward(s, const_view<float>(input), const_view<float>(grad_output), view<float>(grad_weight));
     return grad_weight;

@@ -1,7 +1,10 @@
 #include "cpu/conv2d_plan.h"
 
+#include <utility>
+
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_depthwise.h"
+#include "cpu/conv2d_grouped.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_select.h"
@@ -10,7 +13,7 @@
 
 namespace convkit {
 Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const std::string& dtype,
-                       const std::string& algorithm) {
+                       const std::string& algorithm, bool channels_last) {
   const Conv2dProblem problem = parse_problem(direction, s, dtype);
   const Conv2dAlgorithm chosen = conv2d_select("explain", problem, algorithm);
   Conv2dPlan plan = plan_of(conv2d_candidates(), chosen, problem, algorithm);
@@ -36,11 +39,24 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   if (chosen == Conv2dAlgorithm::kDepthwise) {
     const Conv2dDepthwiseKernels& kernel = kernels().conv2d_depthwise;
     const Conv2dShape run = turned ? largest_phase(s) : s;
-    const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(run, kernel, problem.direction, false);
-    plan.tile_rows = kernel.tile_pixels, plan.tile_cols = kernel.tile_cols;
+    const bool lanes_are_channels = channels_last && s.oc >= kernel.lanes;
+    const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(run, kernel, problem.direction, lanes_are_channels);
+    plan.tile_rows = lanes_are_channels ? kernel.tile_pixels : kernel.plane_tile_pixels;
+    plan.tile_cols = lanes_are_channels ? kernel.tile_cols : 1;
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
                      : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, false}.tasks();
+    plan.workspace_bytes = b.scratch_bytes();
+    return plan;
+  }
+  if (chosen == Conv2dAlgorithm::kGrouped) {
+    const Conv2dGroupedKernels& kernel = kernels().conv2d_grouped;
+    const Conv2dShape run = turned ? conv2d_grouped_backward_input_shape(s) : s;
+    const Conv2dGroupedBlocking b = conv2d_grouped_blocking(run, kernel, problem.direction);
+    plan.tile_rows = kernel.tile_pixels, plan.tile_cols = kernel.lanes;
+    plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
+                     ? Conv2dGroupedBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
+                     : Conv2dGrouped{run, b, {}, {}, 0, nullptr, {}, false}.tasks();
     plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }
@@ -61,11 +77,17 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.workspace_bytes = conv.blocking.scratch_bytes();
   } else {
     const Conv2dShape run = turned ? largest_phase(s) : s;
+    const int64_t step = turned ? s.stride_w : 1;  // between the pixels of a phase
+    const View4d<float> output{nullptr, 0, channels_last ? 1 : run.oh * run.ow, 0,
+                               channels_last ? step * run.oc : step};
     const bool pairs = problem.dtype == ScalarType::BFloat16 && multiplies_bfloat16_pairs();
-    const Conv2dBlocking blocking = conv2d_blocking(run, kernel, {.bfloat16 = pairs});
+    const Conv2dSums sums = pairs ? conv2d_sums(run, View4d<BFloat16>{nullptr, 0, output.c, 0, output.w}, false)
+                                  : conv2d_sums(run, output, false);
+    const Conv2dBlocking blocking = conv2d_blocking(run, kernel, {.sums = sums, .bfloat16 = pairs});
     plan.tasks = Conv2dDirect<float>{.shape = run, .blocking = blocking}.tasks();
     plan.workspace_bytes = blocking.scratch_bytes();
     plan.packed_bytes = blocking.weight_floats * 4;
+    if (sums == Conv2dSums::kPlanes) std::swap(plan.tile_rows, plan.tile_cols);
   }
   return plan;
 }

@@ -6,7 +6,8 @@
 namespace convkit {
 
 // `direction`: "forward", "backward_input" or "backward_weight"; `dtype` as torch.dtype prints it, "float32".
+// `channels_last`: the format of the images that it reads and writes.
 Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& shape, const std::string& dtype,
-                       const std::string& algorithm);
+                       const std::string& algorithm, bool channels_last);
 
 }  // namespace convkit

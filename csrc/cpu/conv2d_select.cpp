@@ -4,6 +4,7 @@
 #include "cpu/conv2d_blocking.h"
 #include "cpu/conv2d_depthwise.h"
 #include "cpu/conv2d_direct.h"
+#include "cpu/conv2d_grouped.h"
 #include "cpu/conv2d_kn2row.h"
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_winograd.h"
@@ -85,6 +86,23 @@ std::string refuse_depthwise(const Conv2dProblem& problem) {
   return refuse_bytes(max(bytes(false), bytes(true)));
 }
 
+std::string refuse_grouped(const Conv2dProblem& problem) {
+  const Conv2dShape& s = problem.shape;
+  const Conv2dGroupedKernels& kernel = kernels().conv2d_grouped;
+  if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
+  if (s.groups == 1) return "it has several groups";
+  if (s.ic == 0) return "there are no input channels to sum over";
+  if (max(s.group_ic(), s.group_oc()) > kernel.lanes)
+    return concat("a group has more than ", kernel.lanes, " channels");
+  if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
+  // One sum of a window is one chain of additions.
+  const int64_t products = s.kh * s.kw * max(s.group_ic(), s.group_oc());
+  if (products > kConv2dChain) return concat("a window has ", products, " products, more than ", kConv2dChain);
+  const bool turned = problem.direction == Conv2dDirection::kBackwardInput;
+  const Conv2dShape run = turned ? conv2d_grouped_backward_input_shape(s) : s;
+  return refuse_bytes(conv2d_grouped_blocking(run, kernel, problem.direction).scratch_bytes());
+}
+
 // A convolution of stride 1 that kn2row would run: the forward one, or a phase of the gradient of the input.
 Conv2dShape kn2row_run(const Conv2dProblem& problem) {
   return problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(problem.shape) : problem.shape;
@@ -131,6 +149,7 @@ std::string refuse_direct(const Conv2dProblem& problem) {
 constexpr Conv2dCandidate kCandidates[] = {
     {Conv2dAlgorithm::kWinograd, "winograd", refuse_winograd, avoid_winograd},
     {Conv2dAlgorithm::kDepthwise, "depthwise", refuse_depthwise, never},
+    {Conv2dAlgorithm::kGrouped, "grouped", refuse_grouped, never},
     {Conv2dAlgorithm::kKn2row, "kn2row", refuse_kn2row, avoid_kn2row},
     {Conv2dAlgorithm::kDirect, "direct", refuse_direct, never},
     {Conv2dAlgorithm::kGeneric, "generic", never, never},

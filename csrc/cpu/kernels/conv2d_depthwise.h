@@ -47,6 +47,7 @@ struct Conv2dDepthwiseBackwardWeight {
 struct Conv2dDepthwiseKernels {
   int lanes;
   int tile_pixels, tile_cols;  // of channels_last
+  int plane_tile_pixels;       // of one channel of any other layout
   void (*forward)(const Conv2dDepthwise& conv, int64_t task, float* scratch);
   void (*backward_weight)(const Conv2dDepthwiseBackwardWeight& conv, int64_t task, float* scratch);
 };

@@ -6,6 +6,7 @@
 
 #include "cpu/kernels/conv2d_depthwise.h"
 #include "cpu/kernels/conv2d_direct.h"
+#include "cpu/kernels/conv2d_grouped.h"
 #include "cpu/kernels/conv2d_kn2row.h"
 #include "cpu/kernels/conv2d_winograd.h"
 #include "cpu/kernels/limits.h"
@@ -32,6 +33,7 @@ struct KernelTable {
   Conv2dDirectKernels conv2d_direct;
   Conv2dWinogradKernels conv2d_winograd;
   Conv2dDepthwiseKernels conv2d_depthwise;
+  Conv2dGroupedKernels conv2d_grouped;
   Conv2dKn2rowKernels conv2d_kn2row;
   LinearKernels linear;
   MaxPool2dKernels max_pool2d;

@@ -37,14 +37,31 @@ inline void load_transposed(const From* source, int64_t from, Vec* block) {
   transpose(block);
 }
 
-// destination[j * to + i] = source[i * from + j] for i < rows, j < cols.
+// The same as transpose_copy for less than a vector of rows or columns.
 template <typename From, typename To>
-void transpose_copy(const From* source, int64_t from, To* destination, int64_t to, int64_t rows, int64_t cols) {
-  if (rows < kLanes || cols < kLanes) {
+void transpose_narrow(const From* source, int64_t from, To* destination, int64_t to, int64_t rows, int64_t cols) {
+  if (min(rows, cols) < kLanes / 4) {  // in registers most would be empty
     for (int64_t j = 0; j < cols; ++j)
       for (int64_t i = 0; i < rows; ++i) destination[j * to + i] = To(source[i * from + j]);
     return;
   }
+  for (int64_t i = 0; i < rows; i += kLanes) {
+    const int64_t height = min(kLanes, rows - i);
+    for (int64_t j = 0; j < cols; j += kLanes) {
+      const int64_t width = min(kLanes, cols - j);
+      Vec block[kLanes];
+#pragma GCC unroll 16
+      for (int r = 0; r < kLanes; ++r) block[r] = r < height ? load_first(source + (i + r) * from + j, width) : Vec{};
+      transpose(block);
+      for (int64_t r = 0; r < width; ++r) store_first(destination + (j + r) * to + i, block[r], height);
+    }
+  }
+}
+
+// destination[j * to + i] = source[i * from + j] for i < rows, j < cols.
+template <typename From, typename To>
+void transpose_copy(const From* source, int64_t from, To* destination, int64_t to, int64_t rows, int64_t cols) {
+  if (rows < kLanes || cols < kLanes) return transpose_narrow(source, from, destination, to, rows, cols);
   // The last block of a row or column of blocks overlaps the one before it rather than leave a rest.
   for (int64_t next_i = 0; next_i < rows; next_i += kLanes) {
     const int64_t i = min(next_i, rows - kLanes);

@@ -2,6 +2,9 @@
 #include "cpu/kernels/conv2d_backward_weight.inl"
 #include "cpu/kernels/conv2d_depthwise.inl"
 #include "cpu/kernels/conv2d_direct.inl"
+#include "cpu/kernels/conv2d_grouped.inl"
+#include "cpu/kernels/conv2d_grouped_backward_input.inl"
+#include "cpu/kernels/conv2d_grouped_backward_weight.inl"
 #include "cpu/kernels/conv2d_kn2row.inl"
 #include "cpu/kernels/conv2d_winograd.inl"
 #include "cpu/kernels/conv2d_winograd_backward_weight.inl"
@@ -41,7 +44,10 @@ const KernelTable kTable = {
                         kTileCols,
                         {conv2d_winograd_functions<float>(), conv2d_winograd_functions<BFloat16>()},
                         conv2d_winograd_backward_weight},
-    .conv2d_depthwise = {kLanes, kDepthwisePixels, kLanes, conv2d_depthwise_forward, conv2d_depthwise_backward_weight},
+    .conv2d_depthwise = {kLanes, kDepthwisePixels, kLanes, 4 * kLanes, conv2d_depthwise_forward,
+                         conv2d_depthwise_backward_weight},
+    .conv2d_grouped = {kLanes, kGroupedPixels, conv2d_grouped_forward, conv2d_grouped_backward_input_by_twos,
+                       conv2d_grouped_pack_weight, conv2d_grouped_backward_weight},
     .conv2d_kn2row = {kTileRows, kTileCols, conv2d_kn2row_forward},
     .linear = {{linear_rows<float>}, {linear_rows<BFloat16>}},
     .max_pool2d = {max_pool2d_channels_last_row, max_pool2d_plane_rows, max_pool2d_backward_channels_last_row,

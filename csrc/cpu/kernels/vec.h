@@ -234,5 +234,28 @@ inline Vec load_even(const float* p, std::integer_sequence<int, Lane...>) {
 }
 inline Vec load_even(const float* p) { return load_even(p, std::make_integer_sequence<int, kLanes>{}); }
 
+// Lanes of x picked by an index each.
+inline Vec permute(Vec x, IntVec index) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_permutexvar_ps((__m512i)index, (__m512)x);
+#elif defined(__AVX2__)
+  return (Vec)_mm256_permutevar8x32_ps((__m256)x, (__m256i)index);
+#else
+  Vec picked;
+  for (int lane = 0; lane < kLanes; ++lane) picked[lane] = x[index[lane]];
+  return picked;
+#endif
+}
+
+template <int K, int... Lane>
+inline Vec splat_in_fours(Vec x, std::integer_sequence<int, Lane...>) {
+  return pick(x, x, std::integer_sequence<int, Lane / 4 * 4 + K...>{});
+}
+// In every four lanes the K-th of them: unlike `permute` it costs nothing beside multiply-adds.
+template <int K>
+inline Vec splat_in_fours(Vec x) {
+  return splat_in_fours<K>(x, std::make_integer_sequence<int, kLanes>{});
+}
+
 }  // namespace
 }  // namespace convkit

@@ -1,0 +1,223 @@
+"""The part of convkit.optimize for a ``forward`` that calls functions, or one ReLU or pooling module several times.
+
+Such a forward is traced by torch.fx, its children as they are, once in each mode; in the graph, runs of convolution,
+BatchNorm, ReLU and max-pooling become calls of ``run_block``, and what is left of ReLU and max-pooling convkit's. The
+module then runs the code of that graph as long as nothing has changed that the trace was made for.
+"""
+
+import dis
+import inspect
+import sys
+from collections import Counter
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from convkit.nn.rewritten import Rewrite, Rewritten, rewritten, run_block
+from convkit.ops.max_pool2d import max_pool2d
+from convkit.ops.relu import relu
+
+RELUS = {F.relu: False, torch.relu: False, "relu": False, F.relu_: True, torch.relu_: True, "relu_": True}
+POOLS = (F.max_pool2d, torch.max_pool2d)
+POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+# What a trace cannot follow: it sees one answer for good.
+UNTRACED = {"isinstance", "type", "hasattr", "issubclass", "is_grad_enabled", "is_inference_mode_enabled", "print"}
+UNTRACED |= {"random", "rand", "randn", "randint", "randperm", "item", "time"}
+CHANGES = {"STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL", "STORE_SUBSCR", "DELETE_SUBSCR"}
+TORCH = str(Path(torch.__file__).parent)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module, name):
+        return True
+
+
+def _trace(module, codes):
+    """The graph of a module's own forward, and how many arguments that has; raises if the graph may not be the same for
+    every input. ``codes``: gets the code of the forward and of the functions that it calls, but for torch's."""
+    codes.add(type(module).forward.__code__)
+    parameters = list(inspect.signature(type(module).forward).parameters.values())[1:]
+    if any(p.kind != p.POSITIONAL_OR_KEYWORD or p.default is not p.empty for p in parameters):
+        raise ValueError("its forward has optional arguments")
+
+    def note(frame, event, argument):
+        called = event == "call" and frame.f_back is not None and frame.f_back.f_code in codes
+        if called and not frame.f_code.co_filename.startswith(TORCH):
+            codes.add(frame.f_code)
+
+    profile = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        graph = _Tracer().trace(module)
+    finally:
+        sys.setprofile(profile)
+    for constant in [n.target for n in graph.nodes if n.op == "get_attr" and n.target.startswith("_tensor_constant")]:
+        delattr(module, constant)
+        raise ValueError("it makes a tensor of its own")
+    for code in codes:
+        for instruction in dis.get_instructions(code):
+            if instruction.opname in CHANGES:
+                raise ValueError(f"{code.co_name} changes objects")
+            if instruction.argval in UNTRACED and instruction.opname.startswith("LOAD"):
+                raise ValueError(f"{code.co_name} asks {instruction.argval}")
+    return graph, len(parameters)
+
+
+class _Forward:
+    """One traced forward, while it is rewritten. ``name`` is the module's, ``left`` what must not be swapped, ``norms``
+    which BatchNorm is fused with which convolution, by names."""
+
+    def __init__(self, module, name, graph, left, norms):
+        self.module, self.graph, self.left, self.norms = module, graph, left, norms
+        self.prefix = f"{name}." if name else ""
+        self.calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+        self.fused, self.swapped = [], {}
+
+    def called(self, node, kind):
+        """The module of this kind that a node calls with nothing but its input, or None."""
+        if node.op != "call_module" or len(node.args) != 1 or node.kwargs or self.prefix + node.target in self.left:
+            return None
+        module = self.module.get_submodule(node.target)
+        return module if isinstance(module, kind) else None
+
+    def relu_of(self, node):
+        """Whether the ReLU that a node is works in place; None: it is no ReLU."""
+        if (module := self.called(node, nn.ReLU)) is not None:
+            return module.inplace
+        if node.op not in ("call_function", "call_method") or node.target not in RELUS:
+            return None
+        if len(node.args) not in (1, 2) or not isinstance(node.args[0], fx.Node):
+            return None
+        inplace = node.args[1] if len(node.args) == 2 else node.kwargs.get("inplace", RELUS[node.target])
+        return inplace if isinstance(inplace, bool) else None
+
+    def pool_of(self, node):
+        """The arguments of the max-pooling that a node is, None if it is none."""
+        if (module := self.called(node, nn.MaxPool2d)) is not None:
+            return {name: getattr(module, name) for name in POOL_ARGUMENTS[1:]}
+        if node.op != "call_function" or node.target not in POOLS or "input" in node.kwargs:
+            return None
+        given = {**dict(zip(POOL_ARGUMENTS, node.args, strict=False)), **node.kwargs}
+        given.pop("input")
+        defaults = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
+        constant = not any(isinstance(value, fx.Node) for value in (*given.values(), given["kernel_size"]))
+        return {**defaults, **given} if constant else None
+
+    def name_of(self, node):
+        return self.prefix + (node.target if node.op == "call_module" else f"{node.name}()")
+
+    def run_from(self, conv, is_fusible_pool):
+        """(nodes, BatchNorm's node or None, activation, max_pool) of the run that a convolution's node begins."""
+        nodes, norm, activation, max_pool = [conv], None, None, None
+
+        def following():
+            users = list(nodes[-1].users)
+            return users[0] if len(users) == 1 and users[0].args[:1] == (nodes[-1],) else None
+
+        follower = following()
+        if follower is not None and self.called(follower, nn.BatchNorm2d) is not None:
+            if self.norms.get(self.name_of(conv)) != self.name_of(follower):
+                return nodes, None, None, None
+            norm = follower
+            nodes.append(norm)
+        if (follower := following()) is not None and self.relu_of(follower) is not None:
+            activation = "relu"
+            nodes.append(follower)
+        if (follower := following()) is not None and (pool := self.pool_of(follower)) and is_fusible_pool(pool):
+            max_pool = (pool["kernel_size"], pool["stride"] or pool["kernel_size"], pool["padding"])
+            nodes.append(follower)
+        return nodes, norm, activation, max_pool
+
+    def needs_rewriting(self, node):
+        """Whether changing the class of a module cannot do what is to be done at this node."""
+        return node.op != "call_module" or self.calls[node.target] > 1
+
+    def rewrite(self, is_fusible_pool):
+        for node in list(self.graph.nodes):
+            if self.called(node, nn.Conv2d) is None:
+                continue
+            nodes, norm, activation, max_pool = self.run_from(node, is_fusible_pool)
+            epilogue = nodes[2 if norm else 1 :]
+            if not any(map(self.needs_rewriting, epilogue)):
+                continue
+            self.fused.append(tuple(map(self.name_of, nodes)))
+            with self.graph.inserting_before(node):
+                conv, bn = (self.graph.create_node("get_attr", n.target) if n else None for n in (node, norm))
+                arguments = (conv, bn, node.args[0], activation, max_pool)
+                block = self.graph.call_function(run_block, arguments)
+            nodes[-1].replace_all_uses_with(block)
+            for done in reversed(nodes):
+                self.graph.erase_node(done)
+        for node in self.graph.nodes:
+            if node.op == "call_module":
+                continue
+            name = self.name_of(node)
+            if (inplace := self.relu_of(node)) is not None:
+                node.op, node.target, node.args, node.kwargs = "call_function", relu, (node.args[0], inplace), {}
+                self.swapped[name] = relu
+            elif pool := self.pool_of(node):
+                node.target, node.args, node.kwargs = max_pool2d, node.args[:1], pool
+                self.swapped[name] = max_pool2d
+        return bool(self.fused or self.swapped)
+
+
+def _calls_anything(graph, module):
+    counts = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    shared = (n for n, count in counts.items() if count > 1)
+    functions = any(node.target in (*RELUS, *POOLS) for node in graph.nodes if node.op.startswith("call_f"))
+    methods = any(node.target in RELUS for node in graph.nodes if node.op == "call_method")
+    return functions or methods or any(isinstance(module.get_submodule(n), (nn.ReLU, nn.MaxPool2d)) for n in shared)
+
+
+def _has_own_forward(module):
+    """Whether a module's class has a forward that may be rewritten, and no way of its own to be pickled."""
+    kind = type(module)
+    plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
+    own = kind.forward is not nn.Module.forward and not kind.__module__.startswith(("torch.", "convkit.nn"))
+    return plain and own and "forward" not in vars(module)
+
+
+def _in_mode(module, training, codes):
+    was_training, module.training = module.training, training
+    try:
+        return _trace(module, codes)
+    finally:
+        module.training = was_training
+
+
+def rewrite_calls(model, known, report, norms, is_fusible_pool):
+    """Rewrite every forward of the model that it can; returns the names of convolutions that are fused there.
+
+    Args:
+        known: classes of modules that have no forward of interest.
+        norms: convolution -> BatchNorm that is fused with it, by names.
+    """
+    fused = set()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, (*known, Rewritten)) or not _has_own_forward(module):
+            continue
+        codes, forwards = set(), {}
+        try:
+            for training in (True, False):
+                forwards[training] = _in_mode(module, training, codes)
+        except Exception as error:  # whatever a forward raises when it meets a proxy
+            reason = (str(error) or repr(error)).splitlines()[0]
+            if any({"relu", "relu_", "max_pool2d"} & set(code.co_names) for code in codes):
+                report.left.setdefault(name, f"its calls stay as they are: {reason}")
+            continue
+        rewrites = {}
+        for training, (graph, inputs) in forwards.items():
+            forward = _Forward(module, name, graph, report.left, norms)
+            if not _calls_anything(graph, module) or not forward.rewrite(is_fusible_pool):
+                continue
+            code = graph.python_code("self")
+            rewrites[training] = Rewrite(module, inputs, code.src, code.globals)
+            report.fused += [run for run in forward.fused if run not in report.fused]
+            report.swapped.update(forward.swapped)
+            fused.update(run[0] for run in forward.fused)
+        if rewrites:
+            module.__class__ = rewritten(type(module))
+            module._rewrites = rewrites
+    return fused

@@ -1,0 +1,100 @@
+"""Modules whose ``forward`` convkit.optimize has rewritten, because it calls functions: relu, max_pool2d."""
+
+import functools
+import importlib
+import types
+
+import torch
+from torch import nn
+
+from convkit.nn.modules import Conv2d
+from convkit.ops.conv2d import conv2d
+from convkit.ops.max_pool2d import max_pool2d
+from convkit.ops.relu import relu
+
+PLAIN = (bool, int, float, str, type(None), tuple)
+
+
+def is_hooked(module):
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for kind in kinds)
+
+
+def run_block(conv, norm, input, activation, max_pool):
+    """A convolution, a BatchNorm that is fused with it or None, ReLU and max-pooling, as one op where they can be."""
+    hooked = is_hooked(conv) or (norm is not None and is_hooked(norm))
+    if isinstance(conv, Conv2d) and not hooked and (norm is None or norm.is_folded):
+        input, padding = conv.padded(input)
+        geometry = (conv.stride, padding, conv.dilation, conv.groups)
+        return conv2d(input, *conv.operands(), *geometry, activation=activation, max_pool=max_pool)
+    output = conv(input)
+    if norm is not None:
+        output = norm(output)
+    if activation:
+        output = relu(output)
+    return max_pool2d(output, *max_pool) if max_pool else output
+
+
+def settings_of(module):
+    """The plain attributes of a module, which its ``forward`` may decide by, ``training`` apart."""
+    foreign = ("training", "_is_torch_compile")  # torch.compile sets the second one
+    own = {name: value for name, value in vars(module).items() if isinstance(value, PLAIN) and name not in foreign}
+    return own, tuple(name for name, child in module._modules.items() if child is None)
+
+
+class Rewrite:
+    """The code of a ``forward`` in one mode, with what it was made for. Copies and pickles by its source."""
+
+    def __init__(self, module, inputs, source, names):
+        self.settings = settings_of(module)
+        self.inputs = inputs
+        modules = {name: value.__name__ for name, value in names.items() if isinstance(value, types.ModuleType)}
+        others = {name: value for name, value in names.items() if name not in modules}
+        self._code = (source, modules, others)
+        self._compile()
+
+    def _compile(self):
+        source, modules, others = self._code
+        names = {**others, **{name: importlib.import_module(path) for name, path in modules.items()}}
+        exec(compile(source, "<convkit.optimize>", "exec"), names)
+        self.function = names["forward"]
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "function"}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._compile()
+
+    def __deepcopy__(self, memo):
+        return self  # never changes
+
+    def fits(self, module, inputs, keywords):
+        """Whether the module and the arguments of a call are as they were when it was traced."""
+        tensors = not keywords and len(inputs) == self.inputs and all(isinstance(x, torch.Tensor) for x in inputs)
+        return tensors and self.settings == settings_of(module)
+
+
+class Rewritten(nn.Module):
+    """Base of the classes that :func:`rewritten` makes; ``_rewrites`` has a :class:`Rewrite` for some of the modes."""
+
+    def forward(self, *inputs, **keywords):
+        rewrite = self._rewrites.get(self.training)
+        if rewrite is not None and rewrite.fits(self, inputs, keywords):
+            return rewrite.function(self, *inputs)
+        return super().forward(*inputs, **keywords)
+
+    def __reduce_ex__(self, protocol):
+        state = getattr(type(self), "__getstate__", vars)(self)
+        return _instance, (type(self).__mro__[2],), state
+
+
+@functools.cache
+def rewritten(base):
+    """The subclass of ``base`` whose instances run their rewrites."""
+    return type(base.__name__, (Rewritten, base), {"__module__": base.__module__, "__doc__": base.__doc__})
+
+
+def _instance(base):
+    kind = rewritten(base)
+    return kind.__new__(kind)
