@@ -2,6 +2,7 @@
 #include "cpu/generic/conv2d.h"
 
 #include "common/activation.h"
+#include "common/box.h"
 #include "common/tensor_view.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_depthwise.h"
@@ -103,4 +104,4 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
 
 }  // namespace convkit
 
-STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d", TORCH_BOX(&convkit::conv2d)); }
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d", CONVKIT_BOX_STRINGS(&convkit::conv2d)); }

@@ -1,4 +1,5 @@
 // The gradients of conv2d on the CPU: conv2d_backward_input, conv2d_backward_weight, conv2d_backward_bias.
+#include "common/box.h"
 #include "common/conv2d_check.h"
 #include "common/tensor_view.h"
 #include "cpu/conv2d.h"
@@ -141,7 +142,7 @@ Tensor conv2d_backward_bias(const Tensor& grad_output) {
 }  // namespace convkit
 
 STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) {
-  m.impl("conv2d_backward_input", TORCH_BOX(&convkit::conv2d_backward_input));
-  m.impl("conv2d_backward_weight", TORCH_BOX(&convkit::conv2d_backward_weight));
+  m.impl("conv2d_backward_input", CONVKIT_BOX_STRINGS(&convkit::conv2d_backward_input));
+  m.impl("conv2d_backward_weight", CONVKIT_BOX_STRINGS(&convkit::conv2d_backward_weight));
   m.impl("conv2d_backward_bias", TORCH_BOX(&convkit::conv2d_backward_bias));
 }

@@ -2,6 +2,7 @@
 // that lies between is one byte per pooled value: the winning tap, or kDeadTap where ReLU stopped the gradient.
 #include <tuple>
 
+#include "common/box.h"
 #include "common/pool2d_check.h"
 #include "common/tensor_view.h"
 #include "cpu/conv2d.h"
@@ -87,4 +88,6 @@ std::tuple<Tensor, Tensor> run_conv2d_max_pool2d(const Conv2dCall& call, const T
 
 }  // namespace convkit
 
-STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d_max_pool2d", TORCH_BOX(&convkit::conv2d_max_pool2d)); }
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) {
+  m.impl("conv2d_max_pool2d", CONVKIT_BOX_STRINGS(&convkit::conv2d_max_pool2d));
+}

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "common/box.h"
 #include "common/tensor_view.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_tasks.h"
@@ -89,4 +90,4 @@ void pack_weight(const Conv2dShape& s, const std::string& algorithm, const View4
 
 }  // namespace convkit
 
-STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d_packed", TORCH_BOX(&convkit::conv2d_packed)); }
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("conv2d_packed", CONVKIT_BOX_STRINGS(&convkit::conv2d_packed)); }

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "common/activation.h"
+#include "common/box.h"
 #include "common/conv2d_check.h"
 #include "common/int_math.h"
 #include "common/tensor_view.h"
@@ -101,4 +102,4 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
 }  // namespace
 }  // namespace convkit
 
-STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("linear", TORCH_BOX(&convkit::linear)); }
+STABLE_TORCH_LIBRARY_IMPL(convkit, CPU, m) { m.impl("linear", CONVKIT_BOX_STRINGS(&convkit::linear)); }

@@ -2,6 +2,7 @@
 #include "cuda/conv2d.h"
 
 #include "common/activation.h"
+#include "common/box.h"
 #include "cuda/conv2d_depthwise_op.h"
 #include "cuda/conv2d_grouped_op.h"
 
@@ -64,4 +65,4 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
 
 }  // namespace convkit::cuda
 
-CONVKIT_CUDA_OPS(m) { m.impl("conv2d", TORCH_BOX(&convkit::cuda::conv2d)); }
+CONVKIT_CUDA_OPS(m) { m.impl("conv2d", CONVKIT_BOX_STRINGS(&convkit::cuda::conv2d)); }

@@ -2,6 +2,7 @@
 // lies between is one byte per pooled value: the winning tap, or kDeadTap where ReLU stopped the gradient.
 #include <tuple>
 
+#include "common/box.h"
 #include "common/pool2d_check.h"
 #include "cuda/conv2d.h"
 #include "cuda/max_pool2d_op.h"
@@ -73,4 +74,4 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2d(const Tensor& input, const Tensor& 
 }  // namespace
 }  // namespace convkit::cuda
 
-CONVKIT_CUDA_OPS(m) { m.impl("conv2d_max_pool2d", TORCH_BOX(&convkit::cuda::conv2d_max_pool2d)); }
+CONVKIT_CUDA_OPS(m) { m.impl("conv2d_max_pool2d", CONVKIT_BOX_STRINGS(&convkit::cuda::conv2d_max_pool2d)); }

@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "common/activation.h"
+#include "common/box.h"
 #include "common/conv2d_check.h"
 #include "common/tensor_view.h"
 #include "cuda/conv2d_generic.h"
@@ -56,4 +57,4 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
 }  // namespace
 }  // namespace convkit::cuda
 
-CONVKIT_CUDA_OPS(m) { m.impl("linear", TORCH_BOX(&convkit::cuda::linear)); }
+CONVKIT_CUDA_OPS(m) { m.impl("linear", CONVKIT_BOX_STRINGS(&convkit::cuda::linear)); }
