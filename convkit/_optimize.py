@@ -25,7 +25,7 @@ SWAPS = {
     nn.MaxPool2d: modules.MaxPool2d,
     nn.ReLU: modules.ReLU,
 }
-KNOWN = (*SWAPS, nn.BatchNorm2d)
+KNOWN = (*SWAPS, nn.BatchNorm2d, nn.ReLU6)
 LARGEST_FUSED_WINDOW = 254  # positions of a pooling window whose winner fits a byte, beside the mark of none
 
 
@@ -149,7 +149,7 @@ def _runs(owner, prefix, graph, left):
         if not steps or not isinstance(steps[0][1], nn.Conv2d) or steps[0][0] in left:
             continue
         run, steps = steps[:1], steps[1:]
-        for kind in (nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d):
+        for kind in (nn.BatchNorm2d, (nn.ReLU, nn.ReLU6), nn.MaxPool2d):
             if not steps or not isinstance(steps[0][1], kind) or steps[0][0] in left:
                 continue
             module = steps[0][1]
@@ -180,12 +180,13 @@ def _fuse(run):
     for module in run[1:]:
         if isinstance(module, nn.BatchNorm2d):
             norm = module
-        elif isinstance(module, nn.ReLU):
+        elif isinstance(module, (nn.ReLU, nn.ReLU6)):
             relu = module
         else:
             pool = module
     max_pool = (pool.kernel_size, pool.stride, pool.padding) if pool else None
-    epilogue = {"activation": "relu" if relu else None, "max_pool": max_pool}
+    activation = "relu6" if isinstance(relu, nn.ReLU6) else "relu" if relu else None
+    epilogue = {"activation": activation, "max_pool": max_pool}
     conv.__class__ = fused.FusedConv2d
     conv.fuse(norm, **epilogue)
     if norm:
@@ -201,13 +202,13 @@ def optimize(model):
 
     The copy shares the parameters and buffers of ``model``, the same objects under the same ``state_dict`` keys, so
     either can be trained, loaded and saved; ``model`` itself is left alone. :class:`torch.nn.Conv2d`, ``Linear``,
-    ``MaxPool2d`` and ``ReLU`` become convkit's. A run of convolution, ``BatchNorm2d``, ``ReLU`` and ``MaxPool2d`` (each
-    but the first may be absent) becomes one op where nobody else sees what lies between, whether a ``forward`` calls
-    modules or ``F.relu``, ``torch.relu``, ``x.relu()`` and ``F.max_pool2d``, and wherever it calls one module again.
-    ``BatchNorm2d`` is folded into the convolution's weight while it is in evaluation mode: at each call, or, if
-    ``model`` is in evaluation mode, here and now for all calls without gradient. Such a copy need not see later changes
-    of the weights, until ``train()``, ``to()`` or ``load_state_dict()`` is called on it. ``train()`` and ``eval()``
-    work as before.
+    ``MaxPool2d`` and ``ReLU`` become convkit's. A run of convolution, ``BatchNorm2d``, ``ReLU`` or ``ReLU6`` and
+    ``MaxPool2d`` (each but the first may be absent) becomes one op where nobody else sees what lies between, whether a
+    ``forward`` calls modules or ``F.relu``, ``torch.relu``, ``x.relu()`` and ``F.max_pool2d``, and wherever it calls a
+    module again. ``BatchNorm2d`` is folded into the convolution's weight while it is in evaluation mode: at each call,
+    or, if ``model`` is in evaluation mode, here and now for all calls without gradient. Such a copy need not see later
+    changes of the weights, until ``train()``, ``to()`` or ``load_state_dict()`` is called on it. ``train()`` and
+    ``eval()`` work as before.
 
     What convkit does not know stays as it is and is listed with the reason: modules with hooks, subclasses,
     parametrized or shared modules, padding modes other than zeros, parameters that are not float32 on the CPU. Parts
@@ -235,9 +236,6 @@ def optimize(model):
     for name, module in known.items():
         if (reason := _reason_to_leave(module, places[module])) is not None:
             report.left[name] = reason
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ReLU6):
-            report.left[name] = "convkit has no ReLU6"
     in_training = _in_mode(model, True, report)
     runs = [run for run in _in_mode(model, False, report) if run in in_training]
     norms = {run[0][0]: run[1][0] for run in runs if isinstance(run[1][1], nn.BatchNorm2d)}
@@ -254,8 +252,9 @@ def optimize(model):
         if run[0][0] not in rewritten:
             report.fused.append(tuple(name for name, _ in run))
         report.swapped.update({name: type(module) for name, module in run})
-    if not model.training:
-        for module in model.modules():
-            if isinstance(module, modules.Conv2d):
-                module.freeze()
+    for name, module in known.items():
+        if isinstance(module, nn.ReLU6):
+            report.left.setdefault(name, "convkit has ReLU6 only behind a convolution of its own")
+        if not model.training and isinstance(module, modules.Conv2d):
+            module.freeze()
     return model, report

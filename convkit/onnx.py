@@ -7,7 +7,8 @@ _OPS = torch.ops.convkit
 
 
 def _activated(output, activation):
-    return functional.relu(output) if activation == "relu" else output
+    known = {"none": lambda output: output, "relu": functional.relu, "relu6": functional.relu6}
+    return known[activation](output)
 
 
 def _conv2d(input, weight, bias, stride, padding, dilation, groups, activation, _algorithm):

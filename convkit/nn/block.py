@@ -9,7 +9,7 @@ class ConvBlock2d(Conv2d):
     value instead of two feature maps and an index tensor.
 
     Args:
-        activation: None or "relu".
+        activation: None, "relu" or, on the CPU, "relu6".
         max_pool: None, a kernel size, or (kernel_size, stride, padding); see :func:`convkit.conv2d`.
         *args, **kwargs: those of :class:`torch.nn.Conv2d`, whose ``state_dict`` it has.
     """

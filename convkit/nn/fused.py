@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from convkit.nn.block import ConvBlock2d
 from convkit.nn.modules import Conv2d
@@ -35,11 +36,14 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
         output = super().forward(input)
         if self.activation == "relu":
             output = relu(output, inplace=not torch.is_grad_enabled())
+        elif self.activation == "relu6":
+            output = functional.relu6(output, inplace=not torch.is_grad_enabled())
         return max_pool2d(output, *self.max_pool) if self.max_pool else output
 
 
 class FusedConv2d(ConvBlock2d):
-    """A convolution with what follows it in a run: BatchNorm while that is in evaluation mode, ReLU, max-pooling."""
+    """A convolution with what follows it in a run: BatchNorm while that is in evaluation mode, ReLU or ReLU6,
+    max-pooling."""
 
     def fuse(self, batch_norm, activation, max_pool):
         self._batch_norm = [batch_norm]  # in a list: the module is registered where it was before, and only there
@@ -52,4 +56,9 @@ class FusedConv2d(ConvBlock2d):
 
     def forward(self, input):
         (norm,) = self._batch_norm
-        return super().forward(input) if norm is None or norm.is_folded else Conv2d.forward(self, input)
+        if norm is not None and not norm.is_folded:
+            return Conv2d.forward(self, input)
+        if self.activation == "relu6" and input.is_cuda:  # of which conv2d knows nothing there
+            output = functional.relu6(Conv2d.forward(self, input))
+            return max_pool2d(output, *self.max_pool) if self.max_pool else output
+        return super().forward(input)

@@ -29,9 +29,12 @@ ALGORITHMS = ("auto", "winograd", "depthwise", "grouped", "kn2row", "direct", "g
 CUDA_ALGORITHMS = ("auto", "winograd", "depthwise", "kn2row", "tf32", "direct", "3xtf32", "grouped", "generic")
 
 
-def check_activation(op, activation):
-    if activation not in ("none", "relu"):
-        raise RuntimeError(f"{op}: activation must be 'none' or 'relu', but got '{activation}'")
+def check_activation(op, activation, device=None):
+    """``device``: of a convolution, which knows ReLU6 on the CPU; None for ops that do not."""
+    known = ("none", "relu", "relu6") if device is not None and device.type != "cuda" else ("none", "relu")
+    if activation not in known:
+        listed = ", ".join(f"'{name}'" for name in known[:-1])
+        raise RuntimeError(f"{op}: activation must be {listed} or '{known[-1]}', but got '{activation}'")
 
 
 def check_algorithm(op, algorithm, device):
@@ -64,7 +67,7 @@ def _check_grad_output(op, grad_output, sizes):
 
 def conv2d(input, weight, bias, stride, padding, dilation, groups, activation, algorithm):
     output = fake_output("conv2d", input, weight, bias, (stride, padding, dilation, groups))
-    check_activation("conv2d", activation)
+    check_activation("conv2d", activation, input.device)
     check_algorithm("conv2d", algorithm, input.device)
     return output
 

@@ -55,28 +55,35 @@ class Geometry:
         return sum(terms[1:], terms[0])
 
 
+def _through(activation, grad, output):
+    """The gradient, or tangent, of an activation, of which the output tells where values pass."""
+    if activation == "none":
+        return grad
+    return relu_backward(grad.masked_fill(output >= 6, 0) if activation == "relu6" else grad, output)
+
+
 def _setup_forward(ctx, inputs, output):
-    input, weight, _bias, *geometry, activation, algorithm = inputs
+    input, weight, _bias, *geometry, ctx.activation, algorithm = inputs
     ctx.geometry = Geometry(input, weight, *geometry, algorithm)
-    ctx.relu = activation == "relu"
     needs_input, needs_weight = ctx.needs_input_grad[:2]
     ctx.save_for_backward(
-        input if needs_weight else None, weight if needs_input else None, output if ctx.relu else None
+        input if needs_weight else None,
+        weight if needs_input else None,
+        None if ctx.activation == "none" else output,
     )
     ctx.save_for_forward(input, weight, output)
 
 
 def _backward_forward(ctx, grad):
     input, weight, output = ctx.saved_tensors
-    if ctx.relu:
-        grad = relu_backward(grad, output)
+    grad = _through(ctx.activation, grad, output)
     return *ctx.geometry.grads(ctx.needs_input_grad, grad, input, weight), None, None, None, None, None, None
 
 
 def _jvp_forward(ctx, input_tangent, weight_tangent, bias_tangent, *_):
     input, weight, output = ctx.saved_tensors
     tangent = ctx.geometry.tangent(input, weight, input_tangent, weight_tangent, bias_tangent)
-    return relu_backward(tangent, output) if ctx.relu else tangent
+    return _through(ctx.activation, tangent, output)
 
 
 conv2d_forward = define(

@@ -28,7 +28,7 @@ def _fake(input, weight, bias, packed_weight, *arguments):
     *geometry, activation, max_pool, algorithm = arguments
     op = "conv2d_packed"
     output = fake_output(op, input, weight, bias, geometry)
-    check_activation(op, activation)
+    check_activation(op, activation, None if max_pool else input.device)
     check_algorithm(op, algorithm, input.device)
     if not max_pool:
         return output

@@ -54,8 +54,10 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"conv2d(): argument 'groups' must be int, but got {groups!r}")
     check_int64("conv2d", "groups", groups)
-    if activation not in (None, "relu"):
-        raise ValueError(f"conv2d: activation must be None or 'relu', but got {activation!r}")
+    if activation not in (None, "relu", "relu6"):
+        raise ValueError(f"conv2d: activation must be None, 'relu' or 'relu6', but got {activation!r}")
+    if activation == "relu6" and input.is_cuda:
+        raise NotImplementedError("conv2d: activation='relu6' is not implemented on CUDA")
     if not isinstance(algorithm, str):
         raise TypeError(f"conv2d(): argument 'algorithm' must be str, but got {algorithm!r}")
 
@@ -111,7 +113,7 @@ def conv2d(
         stride, dilation: int or (height, width).
         padding: int or (height, width) of zeros on both sides, or "same" (stride 1 only) or "valid".
         groups: divides both numbers of channels.
-        activation: None or "relu".
+        activation: None, "relu" or, on the CPU, "relu6". With "relu6" the pooling is an op of its own.
         max_pool: None, a kernel size, or (kernel_size, stride, padding), each an int or a (height, width) pair.
         algorithm: "auto", or the name of the one to use: "winograd" (3x3, stride 1), "depthwise",
             "grouped" (groups of few channels), "kn2row" (stride 1), "direct" (none of them float64) or "generic". See
@@ -137,6 +139,8 @@ def conv2d(
     stride, dilation = pair("conv2d", "stride", stride), pair("conv2d", "dilation", dilation)
     padding = _padding(padding, weight, stride, dilation)
     pool = None if max_pool is None else _max_pool(max_pool)
+    pool_after = pool if activation == "relu6" else None  # a pooled value of 6 would not tell where its gradient stops
+    pool = None if pool_after else pool
     images = input if input.dim() == 4 else input.unsqueeze(0)
     operands, geometry = (images, weight, bias), (stride, padding, dilation, groups)
     packed = None
@@ -153,6 +157,8 @@ def conv2d(
         output = conv2d_forward(*operands, *arguments, algorithm)
     else:
         output = _conv2d_max_pool2d((*operands, *arguments), pool, algorithm)
+    if pool_after:
+        output = max_pool2d(output, *pool_after)
     return output if input.dim() == 4 else output.squeeze(0)
 
 

@@ -1,24 +1,21 @@
-// The `activation` argument of conv2d and linear.
+// What follows the bias of a convolution. NaN stays NaN and -0.0 stays -0.0, as in torch.
 #pragma once
 
 #include <cstdint>
-#include <string>
-
-#include "common/check.h"
 
 namespace convkit {
 
-inline bool is_relu(const char* op, const std::string& activation) {
-  CONVKIT_CHECK(activation == "none" || activation == "relu", op, ": activation must be 'none' or 'relu', but got '",
-                activation, "'");
-  return activation == "relu";
-}
+enum class Activation { kNone, kRelu, kRelu6 };
 
-// relu over `count` numbers, `stride` apart.
+// In place over `count` numbers, `stride` apart.
 template <typename T>
-void relu_row(T* row, int64_t stride, int64_t count) {
-  for (int64_t i = 0; i < count; ++i)
-    if (row[i * stride] < T(0)) row[i * stride] = T(0);
+void activate_row(Activation activation, T* row, int64_t stride, int64_t count) {
+  if (activation == Activation::kNone) return;
+  for (int64_t i = 0; i < count; ++i) {
+    T& value = row[i * stride];
+    if (value < T(0)) value = T(0);
+    if (activation == Activation::kRelu6 && value > T(6)) value = T(6);
+  }
 }
 
 }  // namespace convkit

@@ -1,7 +1,7 @@
 // conv2d on the CPU: checks, chooses the algorithm, allocates, runs.
 #include "cpu/generic/conv2d.h"
 
-#include "common/activation.h"
+#include "common/activation_check.h"
 #include "common/box.h"
 #include "common/tensor_view.h"
 #include "cpu/conv2d.h"
@@ -19,7 +19,7 @@ using Ints = std::vector<int64_t>;
 
 template <typename T>
 void conv2d_generic(const Conv2dShape& s, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-                    bool relu, const Tensor& output) {
+                    Activation activation, const Tensor& output) {
   GenericConv2d<T> conv{s, view<T>(input), view<T>(weight), view<T>(output)};
   if (bias) conv.bias = data<T>(*bias), conv.bias_stride = bias->stride(0);
   const double work = static_cast<double>(output.numel()) * s.group_ic() * s.kh * s.kw;
@@ -27,7 +27,7 @@ void conv2d_generic(const Conv2dShape& s, const Tensor& input, const Tensor& wei
     const int64_t n = i / s.oh / s.oc, oc = i / s.oh % s.oc, oh = i % s.oh;
     conv.forward_row(n, oc, oh);
     const View4d<T>& y = conv.output;
-    if (relu) relu_row(y.data + n * y.n + oc * y.c + oh * y.h, y.w, s.ow);
+    activate_row(activation, y.data + n * y.n + oc * y.c + oh * y.h, y.w, s.ow);
   });
 }
 
@@ -47,9 +47,9 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   const Conv2dShape s = make_conv2d_shape(op, input.sizes(), weight.sizes(), arguments);
   check_same_kind(op, "input", input, "weight", weight);
   if (bias) check_bias(op, *bias, weight);
-  const bool relu = is_relu(op, activation);
+  const Activation parsed = parse_activation(op, activation);
   const bool channels_last = input.numel() > 0 && (suggests_channels_last(input) || suggests_channels_last(weight));
-  return {s, conv2d_select(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm), channels_last, relu};
+  return {s, conv2d_select(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm), channels_last, parsed};
 }
 
 bool takes_dtype(Conv2dAlgorithm algorithm, ScalarType dtype) {
@@ -62,7 +62,7 @@ template <typename T>
 void run_conv2d_of(const Conv2dCall& call, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                    const View4d<T>& output, const Conv2dPool<T>* pool) {
   const FloatVector wide_bias(bias);
-  const Conv2dEpilogue<T> epilogue{wide_bias.data(), call.relu, pool};
+  const Conv2dEpilogue<T> epilogue{wide_bias.data(), call.activation, pool};
   const View4d<const T> x = const_view<T>(input), w = const_view<T>(weight);
   if (call.algorithm == Conv2dAlgorithm::kWinograd)
     return conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
@@ -72,7 +72,7 @@ void run_conv2d_of(const Conv2dCall& call, const Tensor& input, const Tensor& we
     if (call.algorithm == Conv2dAlgorithm::kGrouped)
       return conv2d_grouped(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue);
     const auto run = call.algorithm == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise : conv2d_kn2row;
-    run(call.shape, x, w, epilogue.bias, call.relu, output);
+    run(call.shape, x, w, epilogue.bias, call.activation, output);
   }
 }
 
@@ -93,8 +93,9 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
   const Tensor output = empty({sizes, 4}, call.channels_last, dtype, input);
   if (output.numel() == 0) return output;
   if (call.algorithm == Conv2dAlgorithm::kGeneric)
-    dispatch_floating("conv2d", dtype,
-                      [&](auto zero) { conv2d_generic<decltype(zero)>(s, input, weight, bias, call.relu, output); });
+    dispatch_floating("conv2d", dtype, [&](auto zero) {
+      conv2d_generic<decltype(zero)>(s, input, weight, bias, call.activation, output);
+    });
   else if (dtype == ScalarType::BFloat16)
     run_conv2d_of<BFloat16>(call, input, weight, bias, view<BFloat16>(output), nullptr);
   else

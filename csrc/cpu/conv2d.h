@@ -15,7 +15,7 @@ struct Conv2dCall {
   Conv2dShape shape;
   Conv2dAlgorithm algorithm;
   bool channels_last;  // the output's format
-  bool relu;
+  Activation activation;
   const float* packed_weight = nullptr;  // what conv2d_pack_weight made for this algorithm
 };
 

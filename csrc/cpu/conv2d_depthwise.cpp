@@ -48,11 +48,11 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Co
 }
 
 void conv2d_depthwise(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                      const float* bias, bool relu, const View4d<float>& output) {
+                      const float* bias, Activation activation, const View4d<float>& output) {
   const Conv2dDepthwiseKernels& kernel = kernels().conv2d_depthwise;
   const auto blocking = conv2d_depthwise_blocking(shape, kernel, Conv2dDirection::kForward,
                                                   is_channels_last(shape, input, output, kernel));
-  run_tasks(Conv2dDepthwise{shape, blocking, input, weight, bias, output, relu}, kernel.forward);
+  run_tasks(Conv2dDepthwise{shape, blocking, input, weight, bias, output, activation}, kernel.forward);
 }
 
 void conv2d_depthwise_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
@@ -61,7 +61,7 @@ void conv2d_depthwise_backward_input(const Conv2dShape& s, const View4d<const fl
                         [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
                           const View4d<const float> of_channel{rotated.data, rotated.c, rotated.n, rotated.h,
                                                                rotated.w};
-                          conv2d_depthwise(phase, grad_output, of_channel, nullptr, false, pixels);
+                          conv2d_depthwise(phase, grad_output, of_channel, nullptr, Activation::kNone, pixels);
                         });
 }
 

@@ -12,7 +12,7 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& shape, cons
 
 // output = epilogue(convolution of input with weight [channels, 1, kh, kw]); `bias` [channels] or null, contiguous.
 void conv2d_depthwise(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                      const float* bias, bool relu, const View4d<float>& output);
+                      const float* bias, Activation activation, const View4d<float>& output);
 
 // `shape` and the views are those of the forward convolution; writes every element of grad_input.
 void conv2d_depthwise_backward_input(const Conv2dShape& shape, const View4d<const float>& grad_output,

@@ -29,7 +29,7 @@ void conv2d_direct(const Conv2dShape& shape, const View4d<const T>& input, const
                        .packed_weight = packed_weight,
                        .bias = epilogue.bias,
                        .output = output,
-                       .relu = epilogue.relu,
+                       .activation = epilogue.activation,
                        .pool = epilogue.pool};
   drop_skipped_pixels(conv.shape, conv.input);
   if (!epilogue.pool) join_rows(conv.shape, conv.input, output);

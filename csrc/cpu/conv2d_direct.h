@@ -8,7 +8,7 @@ namespace convkit {
 template <typename T>
 struct Conv2dEpilogue {
   const float* bias = nullptr;  // [oc], contiguous
-  bool relu = false;
+  Activation activation = Activation::kNone;
   const Conv2dPool<T>* pool = nullptr;  // see can_pool_bands
 };
 

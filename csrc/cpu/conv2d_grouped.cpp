@@ -63,7 +63,7 @@ void conv2d_grouped(const Conv2dShape& shape, const View4d<const float>& input, 
                      .weight_group_stride = weight_group_stride,
                      .bias = epilogue.bias,
                      .output = output,
-                     .relu = epilogue.relu};
+                     .activation = epilogue.activation};
   drop_skipped_pixels(conv.shape, conv.input);
   join_rows(conv.shape, conv.input, output);
   conv.blocking = conv2d_grouped_blocking(conv.shape, kernel, Conv2dDirection::kForward);
@@ -88,7 +88,7 @@ void conv2d_grouped_backward_input(const Conv2dShape& s, const View4d<const floa
                        .weight_group_stride = weight_group_stride,
                        .bias = nullptr,
                        .output = grad_input,
-                       .relu = false};
+                       .activation = Activation::kNone};
     conv.shape.stride_h = s.stride_h, conv.shape.stride_w = s.stride_w;
     return run_packed(conv, kernel.backward_input_by_twos);
   }

@@ -26,17 +26,17 @@ Conv2dKn2rowBlocking conv2d_kn2row_blocking(const Conv2dShape& s, const Conv2dKn
 }
 
 void conv2d_kn2row(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
-                   const float* bias, bool relu, const View4d<float>& output) {
+                   const float* bias, Activation activation, const View4d<float>& output) {
   const Conv2dKn2rowKernels& kernel = kernels().conv2d_kn2row;
   const auto blocking = conv2d_kn2row_blocking(shape, kernel);
-  run_tasks(Conv2dKn2row{shape, blocking, input, weight, bias, output, relu}, kernel.forward);
+  run_tasks(Conv2dKn2row{shape, blocking, input, weight, bias, output, activation}, kernel.forward);
 }
 
 void conv2d_kn2row_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
                                   const View4d<const float>& weight, const View4d<float>& grad_input) {
   for_each_phase<float>(s, weight, grad_input,
                         [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
-                          conv2d_kn2row(phase, grad_output, rotated, nullptr, false, pixels);
+                          conv2d_kn2row(phase, grad_output, rotated, nullptr, Activation::kNone, pixels);
                         });
 }
 

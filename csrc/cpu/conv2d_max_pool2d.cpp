@@ -34,7 +34,8 @@ bool can_pool(const Conv2dCall& call, ScalarType dtype, const Pool2dShape& pool)
 template <typename T>
 void run_fused(const Conv2dCall& call, const Pool2dShape& pool, const Tensor& input, const Tensor& weight,
                const std::optional<Tensor>& bias, const Tensor& output, const Tensor* taps) {
-  const Conv2dPool<T> fused{pool, view<T>(output), taps ? data<uint8_t>(*taps) : nullptr, call.relu};
+  const Conv2dPool<T> fused{pool, view<T>(output), taps ? data<uint8_t>(*taps) : nullptr,
+                            call.activation == Activation::kRelu};
   run_conv2d_of<T>(call, input, weight, bias, {}, &fused);
 }
 
@@ -42,7 +43,7 @@ void run_fused(const Conv2dCall& call, const Pool2dShape& pool, const Tensor& in
 void run_composed(const Conv2dCall& call, const Pool2dShape& pool_shape, const Tensor& input, const Tensor& weight,
                   const std::optional<Tensor>& bias, const Tensor& output, const Tensor* taps) {
   max_pool2d_forward(pool_shape, run_conv2d(call, input, weight, bias), output, taps);
-  if (!taps || !call.relu) return;
+  if (!taps || call.activation == Activation::kNone) return;
   dispatch_floating(kOp, output.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const T* value = data<T>(output);
@@ -71,6 +72,7 @@ std::tuple<Tensor, Tensor> run_conv2d_max_pool2d(const Conv2dCall& call, const T
   const Ints pool_dilation{1, 1};
   const Pool2dShape pool =
       make_pool2d_shape(kOp, {conv_sizes, 4}, {pool_kernel_size, pool_stride, pool_padding, pool_dilation});
+  CONVKIT_CHECK(call.activation != Activation::kRelu6, kOp, ": activation must be 'none' or 'relu', but got 'relu6'");
   CONVKIT_CHECK(pool.area() < kDeadTap, kOp, ": a pooling window of ", pool.area(), " positions has no byte taps");
   const int64_t sizes[] = {pool.n, pool.c, pool.oh, pool.ow};
   const int64_t none = 0;

@@ -45,7 +45,7 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tile_cols = lanes_are_channels ? kernel.tile_cols : 1;
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
-                     : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, false}.tasks();
+                     : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, Activation::kNone}.tasks();
     plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }
@@ -56,7 +56,7 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     plan.tile_rows = kernel.tile_pixels, plan.tile_cols = kernel.lanes;
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dGroupedBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
-                     : Conv2dGrouped{run, b, {}, {}, 0, nullptr, {}, false}.tasks();
+                     : Conv2dGrouped{run, b, {}, {}, 0, nullptr, {}, Activation::kNone}.tasks();
     plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }
@@ -65,7 +65,7 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     const Conv2dShape run = turned ? largest_phase(s) : s;
     const Conv2dKn2rowBlocking b = conv2d_kn2row_blocking(run, kernel);
     plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
-    plan.tasks = Conv2dKn2row{run, b, {}, {}, nullptr, {}, false}.tasks();
+    plan.tasks = Conv2dKn2row{run, b, {}, {}, nullptr, {}, Activation::kNone}.tasks();
     plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }

@@ -74,7 +74,7 @@ void conv2d_winograd(const Conv2dShape& shape, const View4d<const T>& input, con
                          .shared = several_threads(),
                          .bias = epilogue.bias,
                          .output = output,
-                         .relu = epilogue.relu,
+                         .activation = epilogue.activation,
                          .pool = epilogue.pool};
   const Conv2dWinogradBlocking& b = conv.blocking;
   const int64_t weight_floats = b.transform_first ? conv.weight_blocks() * b.transformed_floats() : 0;

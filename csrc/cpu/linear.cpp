@@ -2,7 +2,7 @@
 // 1x1 window, which is the same sum.
 #include <optional>
 
-#include "common/activation.h"
+#include "common/activation_check.h"
 #include "common/box.h"
 #include "common/conv2d_check.h"
 #include "common/int_math.h"
@@ -17,17 +17,11 @@ namespace convkit {
 namespace {
 
 template <typename T>
-void linear_rows(const Tensor& input, const Tensor& weight, const float* bias, bool relu, const Tensor& output) {
+void linear_rows(const Tensor& input, const Tensor& weight, const float* bias, Activation relu, const Tensor& output) {
   const Tensor x = torch::stable::contiguous(input);
-  const LinearRows<T> problem{const_data<T>(x),
-                              const_data<T>(weight),
-                              weight.stride(0),
-                              bias,
-                              data<T>(output),
-                              x.size(0),
-                              x.size(1),
-                              weight.size(0),
-                              relu};
+  const LinearRows<T> problem{
+      const_data<T>(x), const_data<T>(weight), weight.stride(0),         bias, data<T>(output), x.size(0),
+      x.size(1),        weight.size(0),        relu == Activation::kRelu};
   constexpr int64_t kBlock = 16;
   const double work = static_cast<double>(weight.numel()) * x.size(0);
   parallel_tasks(ceil_div(problem.out_features, kBlock), work, [&](int64_t i) {
@@ -48,18 +42,18 @@ View4d<T> as_window(const Tensor& weight) {
 
 template <typename T>
 void linear_generic(const Conv2dShape& s, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-                    bool relu, const Tensor& output) {
+                    Activation relu, const Tensor& output) {
   GenericConv2d<T> conv{s, as_image<T>(input), as_window<T>(weight), as_image<T>(output)};
   if (bias) conv.bias = data<T>(*bias), conv.bias_stride = bias->stride(0);
   parallel_tasks(s.oc, static_cast<double>(output.numel()) * s.ic, [&](int64_t oc) {
     conv.forward_row(0, oc, 0);
-    if (relu) relu_row(conv.output.data + oc * conv.output.c, conv.output.w, s.ow);
+    activate_row(relu, conv.output.data + oc * conv.output.c, conv.output.w, s.ow);
   });
 }
 
 template <typename T>
 void linear_of(const Conv2dShape& s, const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-               bool relu, const Tensor& output) {
+               Activation relu, const Tensor& output) {
   const FloatVector wide_bias(bias);
   if (input.size(0) <= kLinearRows && weight.stride(1) == 1)
     linear_rows<T>(input, weight, wide_bias.data(), relu, output);
@@ -76,7 +70,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
                 " cannot be multiplied with weight of size ", format_sizes(weight.sizes()), ": in_features differ");
   check_same_kind("linear", "input", input, "weight", weight);
   if (bias) check_bias("linear", *bias, weight);
-  const bool relu = is_relu("linear", activation);
+  const Activation relu = is_relu("linear", activation) ? Activation::kRelu : Activation::kNone;
   const int64_t rows = input.size(0), in_features = input.size(1), out_features = weight.size(0);
   const int64_t sizes[] = {rows, out_features};
   const Tensor output = empty({sizes, 2}, false, input.scalar_type(), input);

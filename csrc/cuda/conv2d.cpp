@@ -1,7 +1,7 @@
 // conv2d on CUDA: checks, chooses the algorithm, allocates, launches.
 #include "cuda/conv2d.h"
 
-#include "common/activation.h"
+#include "common/activation_check.h"
 #include "common/box.h"
 #include "cuda/conv2d_depthwise_op.h"
 #include "cuda/conv2d_grouped_op.h"

@@ -1,7 +1,7 @@
 // linear on CUDA: the convolution of a 1 x rows image with a 1x1 window, which is the same sum.
 #include <optional>
 
-#include "common/activation.h"
+#include "common/activation_check.h"
 #include "common/box.h"
 #include "common/conv2d_check.h"
 #include "common/tensor_view.h"

@@ -1,6 +1,7 @@
 // The depthwise convolution between op and kernel: what a call is cut into. See conv2d_depthwise.inl for the loops.
 #pragma once
 
+#include "common/activation.h"
 #include "common/conv2d_shape.h"
 
 namespace convkit {
@@ -28,7 +29,7 @@ struct Conv2dDepthwise {
   View4d<const float> weight;
   const float* bias;  // [oc] or null
   View4d<float> output;
-  bool relu;
+  Activation activation;
 
   int64_t tasks() const { return shape.n * blocking.row_bands * blocking.channel_chunks; }
 };

@@ -39,7 +39,7 @@ struct DepthwisePixels {
   const float* weight;  // [kh, kw, channels]
   int64_t kw, channels;
   const float* bias;  // or null
-  bool relu;
+  Activation activation;
   float* output;
   int64_t output_pixel;
 };
@@ -50,7 +50,7 @@ inline void finish_pixels(const DepthwisePixels& p, int64_t c, Lanes lanes, Vec 
 #pragma GCC unroll 6
   for (int pixel = 0; pixel < Pixels; ++pixel) {
     const Vec value = sum[pixel] + bias;
-    lanes.store(p.output + pixel * p.output_pixel + c, p.relu ? relu(value) : value);
+    lanes.store(p.output + pixel * p.output_pixel + c, activate(p.activation, value));
   }
 }
 
@@ -139,7 +139,7 @@ void depthwise_channels_last(const Conv2dDepthwise& conv, const DepthwiseTask& t
     p.taps_h = taps_inside(row, s.stride_h, s.pad_top, s.dilation_h, s.kh, s.ih);
     p.weight = weight, p.kw = s.kw, p.channels = t.channels;
     p.bias = conv.bias ? conv.bias + t.channel : nullptr;
-    p.relu = conv.relu;
+    p.activation = conv.activation;
     p.output_pixel = y.w;
     const float* input = x.data + t.n * x.n + (row * s.stride_h - s.pad_top) * x.h - s.pad_left * x.w + t.channel;
     float* output = y.data + t.n * y.n + row * y.h + t.channel;
@@ -193,7 +193,7 @@ struct DepthwisePlane {
 // Output columns [0, columns) of one row, Vecs vectors at a time; Taps of them, or any number if it is 0.
 template <int Taps, int Vecs>
 inline int64_t depthwise_columns(const float* plane, const float* weight, const int64_t* offsets, int64_t taps,
-                                 float bias, bool with_relu, int64_t col, int64_t columns, float* row) {
+                                 float bias, Activation activation, int64_t col, int64_t columns, float* row) {
   for (; col + Vecs * kLanes <= columns; col += Vecs * kLanes) {
     Vec sum[Vecs] = {};
 #pragma GCC unroll 9
@@ -205,7 +205,7 @@ inline int64_t depthwise_columns(const float* plane, const float* weight, const 
 #pragma GCC unroll 4
     for (int v = 0; v < Vecs; ++v) {
       const Vec value = sum[v] + broadcast(bias);
-      store(row + col + v * kLanes, with_relu ? relu(value) : value);
+      store(row + col + v * kLanes, activate(activation, value));
     }
   }
   return col;
@@ -213,9 +213,9 @@ inline int64_t depthwise_columns(const float* plane, const float* weight, const 
 
 template <int Taps>
 void depthwise_row(const float* plane, const float* weight, const int64_t* offsets, int64_t taps, float bias,
-                   bool with_relu, int64_t columns, float* row) {
-  const int64_t col = depthwise_columns<Taps, 4>(plane, weight, offsets, taps, bias, with_relu, 0, columns, row);
-  depthwise_columns<Taps, 1>(plane, weight, offsets, taps, bias, with_relu, col, columns, row);
+                   Activation activation, int64_t columns, float* row) {
+  const int64_t col = depthwise_columns<Taps, 4>(plane, weight, offsets, taps, bias, activation, 0, columns, row);
+  depthwise_columns<Taps, 1>(plane, weight, offsets, taps, bias, activation, col, columns, row);
 }
 
 void depthwise_planes(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* scratch) {
@@ -236,7 +236,7 @@ void depthwise_planes(const Conv2dDepthwise& conv, const DepthwiseTask& t, float
       float* output = y.data + t.n * y.n + c * y.c + (t.row + r) * y.h;
       const bool in_place = y.w == 1 && s.ow == b.row;
       compute(plane.data + r * s.stride_h * s.stride_w * b.band_w, weight, offsets, taps, conv.bias ? conv.bias[c] : 0,
-              conv.relu, b.row, in_place ? output : row);
+              conv.activation, b.row, in_place ? output : row);
       if (!in_place)
         for (int64_t i = 0; i < s.ow; ++i) output[i * y.w] = row[i];
     }

@@ -1,6 +1,7 @@
 // The direct convolution between op and kernel: what a call is cut into. See conv2d_direct.inl for the loops.
 #pragma once
 
+#include "common/activation.h"
 #include "common/conv2d_shape.h"
 #include "common/pool2d_shape.h"
 #include "cpu/kernels/by_dtype.h"
@@ -52,7 +53,7 @@ struct Conv2dDirect {
   const float* packed_weight = nullptr;  // what pack_weight made of it, block after block, or null
   const float* bias = nullptr;           // [oc] or null
   View4d<T> output = {};
-  bool relu = false;
+  Activation activation = Activation::kNone;
   const Conv2dPool<T>* pool = nullptr;  // or null; then `output` is not used
 
   int64_t tasks() const { return shape.n * shape.groups * blocking.row_bands * blocking.col_bands * blocking.oc_parts; }

@@ -187,7 +187,7 @@ void sum_band(const Conv2dDirect<T>& conv, const ConvTask& t, float* scratch, co
     tile.a_row = in_place ? conv.input.w : window.stride_w * window.channels;
     tile.c_row = sums.pixel;
     tile.accumulate = ic > 0;
-    tile.relu = last && conv.relu;
+    tile.activation = last ? conv.activation : Activation::kNone;
     for (int64_t col = 0; col < t.cols; col += col_block) {
       const int64_t cols = min(col_block, t.cols - col);
       for (int64_t oc = 0; oc < t.ocs; oc += kTileCols) {

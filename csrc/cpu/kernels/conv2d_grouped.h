@@ -2,6 +2,7 @@
 // the loops.
 #pragma once
 
+#include "common/activation.h"
 #include "common/conv2d_shape.h"
 
 namespace convkit {
@@ -35,7 +36,7 @@ struct Conv2dGrouped {
   int64_t weight_group_stride;  // from one group's weights to the next's
   const float* bias;            // [oc] or null
   View4d<float> output;
-  bool relu;
+  Activation activation;
   const float* packed_weight = nullptr;  // [vector, kh, ic, kw, lanes] or null
 
   int64_t tasks() const { return shape.n * blocking.row_bands * blocking.col_bands * blocking.vectors; }

@@ -40,7 +40,7 @@ struct GroupedTile {
   const float* weight;  // [kh, ic, kw, lanes]
   int64_t weight_h;     // from one row of the window to the next
   Vec bias;
-  bool relu;
+  Activation activation;
   float* output;
   int64_t output_pixel, ocs;
 };
@@ -77,7 +77,7 @@ inline void store_grouped(const GroupedTile& tile, Vec (&sum)[Pixels], int64_t b
   for (int pixel = 0; pixel < Pixels; ++pixel) {
     if (pixel < begin || pixel >= end) continue;
     Vec value = sum[pixel] + tile.bias;
-    if (tile.relu) value = relu(value);
+    value = activate(tile.activation, value);
     float* output = tile.output + (pixel - begin) * tile.output_pixel;
     if (tile.ocs == kLanes)
       store_far(output, value);
@@ -161,7 +161,7 @@ void conv2d_grouped_forward(const Conv2dGrouped& conv, int64_t task, float* scra
   tile.kh = s.kh, tile.kw = s.kw, tile.ics = s.group_ic();
   tile.weight = grouped_weight(conv, t, lanes, scratch);
   tile.bias = conv.bias ? load_first(conv.bias + lanes.oc, lanes.ocs) : Vec{};
-  tile.relu = conv.relu;
+  tile.activation = conv.activation;
   tile.weight_h = s.group_ic() * s.kw * kLanes;
   tile.output_pixel = sums.pixel;
   tile.ocs = sums.in_place ? lanes.ocs : kLanes;

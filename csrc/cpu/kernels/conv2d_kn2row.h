@@ -1,6 +1,7 @@
 // The kn2row convolution between op and kernel: what a call is cut into. See conv2d_kn2row.inl for the loops.
 #pragma once
 
+#include "common/activation.h"
 #include "common/conv2d_shape.h"
 
 namespace convkit {
@@ -25,7 +26,7 @@ struct Conv2dKn2row {
   View4d<const float> weight;
   const float* bias;  // [oc] or null
   View4d<float> output;
-  bool relu;
+  Activation activation;
 
   int64_t tasks() const { return shape.n * blocking.row_bands; }
 };

@@ -64,7 +64,7 @@ void store_kn2row(const Conv2dKn2row& conv, const Kn2rowTask& t) {
       float* row = y.data + t.n * y.n + oc * y.c + (t.row + r) * y.h;
       for_each_vector_of(s.ow, [&](int64_t i, auto lanes) {
         const Vec value = lanes.load(sums + i) + broadcast(bias);
-        lanes.store((y.w == 1 ? row : sums) + i, conv.relu ? relu(value) : value);
+        lanes.store((y.w == 1 ? row : sums) + i, activate(conv.activation, value));
       });
       if (y.w != 1)
         for (int64_t i = 0; i < s.ow; ++i) row[i * y.w] = sums[i];

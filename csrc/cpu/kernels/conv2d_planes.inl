@@ -28,7 +28,7 @@ struct PlanesTile {
   const PlanesStep* steps;
   int64_t num_steps;
   const float* bias;  // of the first row, or null
-  GemmTile out;       // c, c_row, cols and relu
+  GemmTile out;       // c, c_row, cols and activation
 };
 
 template <int Rows, int Vecs>
@@ -126,7 +126,7 @@ void conv2d_planes_forward(const Conv2dDirect<float>& conv, const ConvTask& t, f
   tile.num_steps = list_steps(conv, steps);
   tile.bias = conv.bias ? conv.bias + oc : nullptr;
   tile.out.c_row = y.c;
-  tile.out.relu = conv.relu;
+  tile.out.activation = conv.activation;
   for (int64_t r = 0; r < t.rows; ++r) {
     for (int64_t col = 0; col < t.cols; col += kTileCols) {
       tile.pixels = planes + r * s.stride_h * s.stride_w * conv.blocking.band_w + col;

@@ -52,7 +52,7 @@ struct Conv2dWinograd {
   bool shared = false;                   // other threads read what one has transformed
   const float* bias = nullptr;           // [oc] or null
   View4d<T> output = {};
-  bool relu = false;
+  Activation activation = Activation::kNone;
   const Conv2dPool<T>* pool = nullptr;  // or null; then `output` is not used; its windows lie within tiles
 
   int64_t task_oc_chunks() const { return blocking.stage == 0 ? blocking.oc_chunks : 1; }

@@ -263,8 +263,8 @@ void winograd_transform_output(const Conv2dWinograd<T>& conv, const WinogradRun&
   const auto transform = [&](auto* pixels, int64_t pixel_row, int64_t pixel, auto store_to) {
     for (int64_t c = 0; c < channels; c += kLanes) {
       const Vec bias = !conv.bias || c >= ocs ? Vec{} : load_first(conv.bias + oc + c, min(kLanes, ocs - c));
-      const auto finish = [=, relu_too = conv.relu](auto* place, Vec value) {
-        store_to(place, relu_too ? relu(value + bias) : value + bias);
+      const auto finish = [=, activation = conv.activation](auto* place, Vec value) {
+        store_to(place, activate(activation, value + bias));
       };
       for (int64_t t = 0; t < run.tiles; ++t) {
         const TileView<const float> from{sums + (run.first + t) * channels + c, 6 * point, point};

@@ -60,7 +60,7 @@ struct GemmTileOf {
   int64_t cols;       // columns of C that exist, <= kTileCols
   bool accumulate;    // add to what C holds
   const float* bias;  // [cols, padded to kTileCols] or null: added last
-  bool relu;
+  Activation activation;
 };
 using GemmTile = GemmTileOf<float, float>;
 
@@ -93,7 +93,8 @@ inline void finish_tile(Vec (&sum)[Rows][Vecs], const GemmTileOf<T, Out>& tile) 
     each_place([](Vec& value, Out* place) { value += load(place); },
                [&](Vec& value, Out* place) { value += load_first(place, rest); });
   if (tile.bias) each([&](Vec& value, int, int v) { value += load(tile.bias + v * kLanes); });
-  if (tile.relu) each([&](Vec& value, int, int) { value = relu(value); });
+  if (tile.activation != Activation::kNone)
+    each([&](Vec& value, int, int) { value = activate(tile.activation, value); });
   each_place([](Vec& value, Out* place) { store_sum(place, value); },
              [&](Vec& value, Out* place) { store_first(place, value, rest); });
 }

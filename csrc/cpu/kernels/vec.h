@@ -9,6 +9,7 @@
 #include <immintrin.h>
 #endif
 
+#include "common/activation.h"
 #include "common/half.h"
 
 namespace convkit {
@@ -216,6 +217,12 @@ inline bool any(IntVec held) {
 
 // max(0, x) as torch's relu: NaN stays NaN and -0.0 stays -0.0.
 inline Vec relu(Vec x) { return x < Vec{} ? Vec{} : x; }
+
+inline Vec activate(Activation activation, Vec x) {
+  if (activation == Activation::kNone) return x;
+  const Vec positive = relu(x), six = broadcast(6.0f);
+  return activation == Activation::kRelu6 ? (positive > six ? six : positive) : positive;
+}
 
 // Lanes of a followed by lanes of b, picked by constant indices.
 template <int... Index>
