@@ -83,6 +83,7 @@ void weights_tile(const GemmTile& tile, const int64_t* first) {
   for (int row = 0; row < Rows; ++row) a[row] = tile.a + first[row];
   for (int64_t begin = 0, left = tile.outer; left > 0; --left, begin += tile.a_outer) {
     for (int64_t k = begin, end = begin + tile.run; k < end; ++k, b += b_row) {
+      prefetch_ahead(b);
       Vec column[Vecs];
 #pragma GCC unroll 4
       for (int v = 0; v < Vecs; ++v) column[v] = load(b + v * kLanes);
