@@ -134,9 +134,9 @@ def _steps(node, owner, prefix, calls):
 
 def _is_fusible_pool(pool):
     """``pool``: the arguments of a max-pooling by their names."""
-    kernel_h, kernel_w = _pair(pool["kernel_size"])
+    kernel_size = _pair(pool["kernel_size"])
     plain = not pool["return_indices"] and not pool["ceil_mode"] and _pair(pool["dilation"]) == (1, 1)
-    return plain and kernel_h * kernel_w <= LARGEST_FUSED_WINDOW
+    return plain and len(kernel_size) == 2 and kernel_size[0] * kernel_size[1] <= LARGEST_FUSED_WINDOW
 
 
 def _runs(owner, prefix, graph, left):
@@ -257,4 +257,7 @@ def optimize(model):
             report.left.setdefault(name, "convkit has ReLU6 only behind a convolution of its own")
         if not model.training and isinstance(module, modules.Conv2d):
             module.freeze()
+    for module in model.modules():
+        if isinstance(module, Rewritten):
+            module.seal()
     return model, report

@@ -8,6 +8,7 @@ module then runs the code of that graph as long as nothing has changed that the 
 import dis
 import inspect
 import sys
+import types
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from convkit.nn.rewritten import Rewrite, Rewritten, rewritten, run_block
+from convkit.nn.rewritten import PLAIN, Rewrite, Rewritten, rewritten, run_block
 from convkit.ops.max_pool2d import max_pool2d
 from convkit.ops.relu import relu
 
@@ -24,20 +25,60 @@ POOLS = (F.max_pool2d, torch.max_pool2d)
 POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 # What a trace cannot follow: it sees one answer for good.
 UNTRACED = {"isinstance", "type", "hasattr", "issubclass", "is_grad_enabled", "is_inference_mode_enabled", "print"}
-UNTRACED |= {"random", "rand", "randn", "randint", "randperm", "item", "time"}
+UNTRACED |= {"random", "rand", "randn", "randint", "randperm", "item", "time", "is_tensor", "__class__", "checkpoint"}
 CHANGES = {"STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL", "STORE_SUBSCR", "DELETE_SUBSCR"}
 TORCH = str(Path(torch.__file__).parent)
 
 
+def _modes():
+    """What a ``with`` or a decorator may change around a call: a graph does not have it."""
+    autocast = [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in ("cpu", "cuda")]
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), autocast
+
+
 class _Tracer(fx.Tracer):
+    def __init__(self):
+        super().__init__()
+        self.modes = _modes()
+
     def is_leaf_module(self, module, name):
         return True
+
+    def create_node(self, *args, **kwargs):
+        if _modes() != self.modes:
+            raise ValueError("it computes in a grad, inference or autocast mode of its own")
+        return super().create_node(*args, **kwargs)
+
+
+def _refuse_other_state(module, code, names):
+    """Raise where code reads what may change though the module's plain attributes and the arguments stay as they are:
+    attributes of other objects or of its class, and globals that are data. ``names``: the code's globals."""
+    instructions = list(dis.get_instructions(code))
+    own = code.co_varnames[0] if code is type(module).forward.__code__ else "self"
+    for at, instruction in enumerate(instructions):
+        if instruction.opname == "LOAD_GLOBAL":
+            value = names.get(instruction.argval, len)  # what is not there is built in
+            if not callable(value) and not isinstance(value, types.ModuleType):
+                raise ValueError(f"{code.co_name} asks the global {instruction.argval}")
+        if not instruction.opname.startswith("LOAD_FAST") or instruction.argval != own:
+            continue
+        value, path = module, "self"
+        for following in instructions[at + 1 :]:
+            if following.opname not in ("LOAD_ATTR", "LOAD_METHOD") or isinstance(value, torch.Tensor):
+                break
+            owner, path = value, f"{path}.{following.argval}"
+            value = getattr(owner, following.argval, None)
+            if owner is module and following.argval in vars(module) and isinstance(value, PLAIN):
+                break
+            if not isinstance(value, (nn.Module, torch.Tensor)) and not callable(value):
+                raise ValueError(f"{code.co_name} asks {path}")
 
 
 def _trace(module, codes):
     """The graph of a module's own forward, and how many arguments that has; raises if the graph may not be the same for
-    every input. ``codes``: gets the code of the forward and of the functions that it calls, but for torch's."""
-    codes.add(type(module).forward.__code__)
+    every input. ``codes``: gets the code of the forward and of the functions that it calls, but for torch's, and the
+    globals of each."""
+    codes[type(module).forward.__code__] = type(module).forward.__globals__
     parameters = list(inspect.signature(type(module).forward).parameters.values())[1:]
     if any(p.kind != p.POSITIONAL_OR_KEYWORD or p.default is not p.empty for p in parameters):
         raise ValueError("its forward has optional arguments")
@@ -45,7 +86,7 @@ def _trace(module, codes):
     def note(frame, event, argument):
         called = event == "call" and frame.f_back is not None and frame.f_back.f_code in codes
         if called and not frame.f_code.co_filename.startswith(TORCH):
-            codes.add(frame.f_code)
+            codes[frame.f_code] = frame.f_globals
 
     profile = sys.getprofile()
     sys.setprofile(note)
@@ -56,7 +97,8 @@ def _trace(module, codes):
     for constant in [n.target for n in graph.nodes if n.op == "get_attr" and n.target.startswith("_tensor_constant")]:
         delattr(module, constant)
         raise ValueError("it makes a tensor of its own")
-    for code in codes:
+    for code, names in codes.items():
+        _refuse_other_state(module, code, names)
         for instruction in dis.get_instructions(code):
             if instruction.opname in CHANGES:
                 raise ValueError(f"{code.co_name} changes objects")
@@ -102,8 +144,7 @@ class _Forward:
         given = {**dict(zip(POOL_ARGUMENTS, node.args, strict=False)), **node.kwargs}
         given.pop("input")
         defaults = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
-        constant = not any(isinstance(value, fx.Node) for value in (*given.values(), given["kernel_size"]))
-        return {**defaults, **given} if constant else None
+        return {**defaults, **given} if len(node.all_input_nodes) == 1 else None
 
     def name_of(self, node):
         return self.prefix + (node.target if node.op == "call_module" else f"{node.name}()")
@@ -180,11 +221,13 @@ def _has_own_forward(module):
 
 
 def _in_mode(module, training, codes):
-    was_training, module.training = module.training, training
+    modes = {part: part.training for part in module.modules()}
+    module.train(training)
     try:
         return _trace(module, codes)
     finally:
-        module.training = was_training
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def rewrite_calls(model, known, report, norms, is_fusible_pool):
@@ -198,7 +241,7 @@ def rewrite_calls(model, known, report, norms, is_fusible_pool):
     for name, module in list(model.named_modules()):
         if isinstance(module, (*known, Rewritten)) or not _has_own_forward(module):
             continue
-        codes, forwards = set(), {}
+        codes, forwards = {}, {}
         try:
             for training in (True, False):
                 forwards[training] = _in_mode(module, training, codes)
@@ -210,10 +253,11 @@ def rewrite_calls(model, known, report, norms, is_fusible_pool):
         rewrites = {}
         for training, (graph, inputs) in forwards.items():
             forward = _Forward(module, name, graph, report.left, norms)
+            called = {node.target for node in graph.nodes if node.op == "call_module"}
             if not _calls_anything(graph, module) or not forward.rewrite(is_fusible_pool):
                 continue
             code = graph.python_code("self")
-            rewrites[training] = Rewrite(module, inputs, code.src, code.globals)
+            rewrites[training] = Rewrite(module, inputs, called, code.src, code.globals)
             report.fused += [run for run in forward.fused if run not in report.fused]
             report.swapped.update(forward.swapped)
             fused.update(run[0] for run in forward.fused)

@@ -273,6 +273,13 @@ result = result and torch.equal(convkit.max_pool2d(x, *pooling), expected[0])
 """
 
 
+def test_a_window_much_wider_than_the_image():
+    """The gradient of windows whose padding is larger than the image."""
+    x = torch.randn(1, 2, 9, 1)
+    for pooling in [(11, 3, 5), (9, 2, 4)]:
+        assert torch.equal(gradient(convkit, x, *pooling), gradient(F, x, *pooling))
+
+
 def test_steps_much_longer_than_the_window():
     """In a process of their own: what writes beyond its workspace may end it."""
     actual = outcomes({call: LONG_STEP_CODE.format(call) for call in LONG_STEPS})

@@ -275,3 +275,93 @@ def test_compiles_without_graph_breaks():
     assert_same([torch.compile(optimized, backend=backend, fullgraph=True)(x)], [optimized(x)])
     assert "convkit.conv2d_max_pool2d" in code[0]
     assert "torch.relu" not in code[0]
+
+
+class OwnMode(nn.Module):
+    """Computes a part of itself without gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = F.relu(self.stem(x))
+        return F.relu(self.head(x))
+
+
+class OtherState(nn.Module):
+    """Decides by what is not a plain attribute of its own."""
+
+    def __init__(self, attribute):
+        super().__init__()
+        self.conv, self.flags, self.attribute = nn.Conv2d(3, 4, 3), [True], attribute
+
+    shared = True
+
+    def forward(self, x):
+        y = F.relu(self.conv(x))
+        decided = {"list": lambda: self.flags[0], "child": lambda: self.conv.training, "class": lambda: self.shared}
+        return y if decided[self.attribute]() else y - 100
+
+
+class AsksChild(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        y = F.relu(self.conv(x))
+        return y if self.conv.training else y - 100
+
+
+def test_a_mode_of_its_own_is_kept():
+    model = OwnMode()
+    optimized, report = convkit.optimize(model)
+    assert "mode of its own" in report.left[""]
+    optimized(torch.randn(1, 3, 9, 9)).sum().backward()
+    assert model.stem.weight.grad is None
+    assert model.head.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    "model", [AsksChild(), OtherState("list"), OtherState("class")], ids=["child", "list", "class"]
+)
+def test_what_else_a_forward_asks_is_asked_again(model):
+    optimized, _ = convkit.optimize(model.train())
+    x = torch.randn(1, 3, 9, 9)
+    assert_same([optimized(x)], [model(x)])
+    for one in (optimized, model):
+        one.eval()
+        one.flags = [False]
+        one.shared = False
+    assert_same([optimized(x)], [model(x)])
+
+
+def test_children_that_change_later_are_heeded():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.second, self.relu = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(self.second(self.relu(self.conv(x))))
+
+    model, x, seen = Twice().eval(), torch.randn(1, 3, 9, 9), []
+    optimized, report = convkit.optimize(model)
+    assert len(report.fused) == 2
+    optimized.relu.register_forward_hook(lambda *_: seen.append(True))
+    assert_same([optimized(x)], [model(x)])
+    assert len(seen) == 2
+    optimized, _ = convkit.optimize(model)
+    optimized.relu = model.relu = nn.SiLU()
+    assert_same([optimized(x)], [model(x)])
+
+
+def test_a_window_of_one_number():
+    class Pooled(Functional):
+        def forward(self, x):
+            return F.max_pool2d(F.relu(self.conv1(x)), [2])
+
+    model, x = Pooled().eval(), input_of(Functional)
+    assert_same([convkit.optimize(model)[0](x)], [model(x)])

@@ -13,11 +13,12 @@ from convkit.ops.max_pool2d import max_pool2d
 from convkit.ops.relu import relu
 
 PLAIN = (bool, int, float, str, type(None), tuple)
+FUNCTIONS = (types.FunctionType, types.MethodType)
 
 
 def is_hooked(module):
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for kind in kinds)
+    return any(getattr(module, kind) for kind in kinds) or "forward" in vars(module)
 
 
 def run_block(conv, norm, input, activation, max_pool):
@@ -36,18 +37,20 @@ def run_block(conv, norm, input, activation, max_pool):
 
 
 def settings_of(module):
-    """The plain attributes of a module, which its ``forward`` may decide by, ``training`` apart."""
+    """What the ``forward`` of a module may decide by: its plain attributes, ``training`` apart, functions of its own, and
+    how many children its children have."""
     foreign = ("training", "_is_torch_compile")  # torch.compile sets the second one
     own = {name: value for name, value in vars(module).items() if isinstance(value, PLAIN) and name not in foreign}
-    return own, tuple(name for name, child in module._modules.items() if child is None)
+    functions = [name for name, value in vars(module).items() if isinstance(value, FUNCTIONS)]
+    return own, functions, {name: child and len(child._modules) for name, child in module._modules.items()}
 
 
 class Rewrite:
     """The code of a ``forward`` in one mode, with what it was made for. Copies and pickles by its source."""
 
-    def __init__(self, module, inputs, source, names):
+    def __init__(self, module, inputs, called, source, names):
         self.settings = settings_of(module)
-        self.inputs = inputs
+        self.inputs, self.called, self.kinds = inputs, sorted(called), None
         modules = {name: value.__name__ for name, value in names.items() if isinstance(value, types.ModuleType)}
         others = {name: value for name, value in names.items() if name not in modules}
         self._code = (source, modules, others)
@@ -67,12 +70,25 @@ class Rewrite:
         self._compile()
 
     def __deepcopy__(self, memo):
-        return self  # never changes
+        return self  # never changes again
+
+    def kinds_of(self, module):
+        """The classes of the children that were called, and whether any but a convolution has hooks or another
+        forward: run_block heeds those of a convolution."""
+        try:
+            children = [module.get_submodule(name) for name in self.called]
+        except AttributeError:
+            return None
+        return [type(child) for child in children], any(is_hooked(c) for c in children if not isinstance(c, nn.Conv2d))
+
+    def seal(self, module):
+        """Remember the children, when all of them have got their classes."""
+        self.kinds = self.kinds_of(module)
 
     def fits(self, module, inputs, keywords):
         """Whether the module and the arguments of a call are as they were when it was traced."""
         tensors = not keywords and len(inputs) == self.inputs and all(isinstance(x, torch.Tensor) for x in inputs)
-        return tensors and self.settings == settings_of(module)
+        return tensors and self.settings == settings_of(module) and self.kinds == self.kinds_of(module)
 
 
 class Rewritten(nn.Module):
@@ -83,6 +99,10 @@ class Rewritten(nn.Module):
         if rewrite is not None and rewrite.fits(self, inputs, keywords):
             return rewrite.function(self, *inputs)
         return super().forward(*inputs, **keywords)
+
+    def seal(self):
+        for rewrite in self._rewrites.values():
+            rewrite.seal(self)
 
     def __reduce_ex__(self, protocol):
         state = getattr(type(self), "__getstate__", vars)(self)

@@ -11,7 +11,7 @@ import torch
 
 from convkit._library import _C
 from convkit.ops import _pool2d_shape
-from convkit.ops._arguments import empty
+from convkit.ops._arguments import dtype_name, empty
 from convkit.ops._autograd import define_without_gradient, needs_grad
 from convkit.ops._conv2d_fake import check_activation, check_algorithm, fake_output, output_channels_last
 from convkit.ops._conv2d_shape import output_size
@@ -28,6 +28,8 @@ def _fake(input, weight, bias, packed_weight, *arguments):
     *geometry, activation, max_pool, algorithm = arguments
     op = "conv2d_packed"
     output = fake_output(op, input, weight, bias, geometry)
+    if input.dtype != torch.float32:
+        raise RuntimeError(f"{op}: packed weights are float32, but input has dtype {dtype_name(input.dtype)}")
     check_activation(op, activation, None if max_pool else input.device)
     check_algorithm(op, algorithm, input.device)
     if not max_pool:

@@ -48,6 +48,8 @@ Tensor conv2d_packed(const Tensor& input, const Tensor& weight, const std::optio
   constexpr const char* kOp = "conv2d_packed";
   Conv2dCall call =
       prepare_conv2d(kOp, input, weight, bias, {stride, padding, dilation, groups}, activation, algorithm);
+  CONVKIT_CHECK(input.scalar_type() == ScalarType::Float, kOp, ": packed weights are float32, but input has dtype ",
+                dtype_name(input.scalar_type()));
   CONVKIT_CHECK(max_pool.empty() || max_pool.size() == 6, kOp, ": max_pool must have 0 or 6 values, but got ",
                 max_pool.size());
   const auto* bytes = static_cast<const uint8_t*>(packed_weight.const_data_ptr());

@@ -12,6 +12,7 @@
 #include "cpu/isa.h"
 
 namespace convkit {
+
 Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const std::string& dtype,
                        const std::string& algorithm, bool channels_last) {
   const Conv2dProblem problem = parse_problem(direction, s, dtype);

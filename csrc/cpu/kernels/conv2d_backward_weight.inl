@@ -76,7 +76,8 @@ void list_weights(const Conv2dBackwardWeight& conv, int64_t ics, int64_t* first_
 // gemm_tile whose rows of A begin anywhere: at tile.a + first[row].
 template <int Rows, int Vecs>
 void weights_tile(const GemmTile& tile, const int64_t* first) {
-  Vec sum[Rows][Vecs] = {};
+  Vec sum[Rows][Vecs];
+  for_each_vector(sum, [](Vec& value, int, int) { value = Vec{}; });
   const float *a[Rows], *b = tile.b;
   const int64_t b_row = tile.b_row;
 #pragma GCC unroll 16

@@ -105,11 +105,6 @@ void gemm_tile(const GemmTileOf<T, Out>& tile) {
   for_each_vector(sum, [](Vec& value, int, int) { value = Vec{}; });  // " = {}" makes gcc clear memory
   alignas(kLanes * 4) float total[Rows * kTileCols];
   const T* b = tile.b;
-  if constexpr (!std::is_same_v<Out, float>) {
-#ifdef PFN
-    for (int row = 0; row < Rows; ++row) __builtin_prefetch(tile.c + (row + Rows * PFN) * tile.c_row, 1, 3);
-#endif
-  }
   const int64_t a_row = tile.a_row, b_row = tile.b_row;
   for (int64_t o = 0; o < tile.outer; ++o) {
     if (tile.split && o > 0)

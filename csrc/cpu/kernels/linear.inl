@@ -1,5 +1,5 @@
 // A linear layer on a few rows reads every weight once and uses it that often: bandwidth decides, so the weight is read
-// where it lies and nothing is packed; Each output is a dot product.
+// where it lies and nothing is packed. Each output is a dot product.
 #pragma once
 
 #include "cpu/kernels/gemm_tile.inl"

@@ -62,6 +62,9 @@ inline int64_t max_pool2d_backward_margin(const Pool2dShape& s, int64_t lanes) {
   return round_up(max_pool2d_backward_row(s, lanes) + s.kw + 2 * lanes, 16);
 }
 
+inline bool windows_two_apart(const Pool2dShape& s) {
+  return s.kh == 3 && s.kw == 3 && s.stride_h == 2 && s.stride_w == 2 && s.dilation_h == 1 && s.dilation_w == 1;
+}
 // Squares of 2x2 pixels, for 3x3 windows two apart: row 0 of them begins at pixel row `top` and meets the window rows
 // `first_h` and the next. The same for columns. What is -1 lies outside.
 struct MaxPool2dSquares {
@@ -78,9 +81,9 @@ inline MaxPool2dSquares max_pool2d_squares(const Pool2dShape& s) {
 
 inline int64_t max_pool2d_backward_scratch_floats(const Pool2dShape& s, int64_t lanes) {
   const int64_t plane = s.oh * s.ow + 2 * max_pool2d_backward_margin(s, lanes);
+  if (!windows_two_apart(s)) return s.kw * max_pool2d_backward_row(s, lanes) + plane + ceil_div(plane, 4);
   const MaxPool2dSquares b = max_pool2d_squares(s);
-  return max(s.kw * max_pool2d_backward_row(s, lanes) + plane + ceil_div(plane, 4),
-             6 * (round_up(b.band * b.width, lanes) + b.width + lanes));
+  return 6 * (round_up(b.band * b.width, lanes) + b.width + lanes);
 }
 
 }  // namespace convkit

@@ -22,10 +22,6 @@ inline void gather_square(Won won, Vec (&pixels)[4]) {
   pixels[3] = won(0, 8) + won(1, 6) + won(2, 2) + won(3, 0);
 }
 
-inline bool windows_two_apart(const Pool2dShape& s) {
-  return s.kh == 3 && s.kw == 3 && s.stride_h == 2 && s.stride_w == 2 && s.dilation_h == 1 && s.dilation_w == 1;
-}
-
 // Row h and the next of the gradient of image n, or nothing where the row before did it; channels_last.
 void two_apart_channels_last_rows(const MaxPool2dBackward& pool, int64_t n, int64_t h) {
   const Pool2dShape& s = pool.shape;
