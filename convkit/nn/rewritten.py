@@ -37,8 +37,8 @@ def run_block(conv, norm, input, activation, max_pool):
 
 
 def settings_of(module):
-    """What the ``forward`` of a module may decide by: its plain attributes, ``training`` apart, functions of its own, and
-    how many children its children have."""
+    """What the ``forward`` of a module may decide by: its plain attributes, ``training`` apart, functions of its own,
+    and how many children its children have."""
     foreign = ("training", "_is_torch_compile")  # torch.compile sets the second one
     own = {name: value for name, value in vars(module).items() if isinstance(value, PLAIN) and name not in foreign}
     functions = [name for name, value in vars(module).items() if isinstance(value, FUNCTIONS)]
