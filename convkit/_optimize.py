@@ -70,7 +70,7 @@ def _reason_to_leave(module, places):
     for name, parameter in module.named_parameters():
         if parameter.device.type not in ("cpu", "meta"):
             return f"its {name} is on {parameter.device}, where convkit has no such kernel yet"
-        if parameter.dtype != torch.float32:
+        if parameter.dtype not in (torch.float32, torch.bfloat16):
             return f"its {name} is {parameter.dtype}, for which convkit has no fast kernel yet"
     return None
 
@@ -211,11 +211,11 @@ def optimize(model):
     ``eval()`` work as before.
 
     What convkit does not know stays as it is and is listed with the reason: modules with hooks, subclasses,
-    parametrized or shared modules, padding modes other than zeros, parameters that are not float32 on the CPU. Parts
-    that torch.fx cannot trace are swapped but not fused. A ``forward`` whose calls are rewritten runs as it is written
-    for other than tensors, and after one of the module's plain attributes has changed. Tracing calls ``forward`` with
-    proxies. A run is fused for the forward of the whole model: code that calls its modules one by one sees the fused
-    result from the convolution on.
+    parametrized or shared modules, padding modes other than zeros, parameters that are not float32 or bfloat16 on the
+    CPU. Parts that torch.fx cannot trace are swapped but not fused. A ``forward`` whose calls are rewritten runs as it
+    is written for other than tensors, and after one of the module's plain attributes or of the children that it calls
+    has changed. Tracing calls ``forward`` with proxies. A run is fused for the forward of the whole model: code that
+    calls its modules one by one, hooks that are added later included, sees the fused result from the convolution on.
 
     Args:
         model: a :class:`torch.nn.Module` that can be deep-copied.

@@ -192,6 +192,16 @@ def test_what_is_not_known_is_left_with_a_reason(make, reason):
     assert_same([optimized(x)], [model(x)])
 
 
+def test_bfloat16_is_fused():
+    model = plain().eval().bfloat16()
+    optimized, report = convkit.optimize(model)
+    assert not report.left
+    assert report.fused == convkit.optimize(plain())[1].fused
+    x = torch.randn(4, 3, 16, 16, dtype=torch.bfloat16)
+    expected = model.double()(x.double())
+    assert (optimized.bfloat16()(x).double() - expected).norm() < 0.02 * expected.norm()
+
+
 def test_other_dtypes_are_left():
     _, report = convkit.optimize(nn.Sequential(nn.Conv2d(3, 4, 3).double(), nn.ReLU()))
     assert report.left == {"0": "its weight is torch.float64, for which convkit has no fast kernel yet"}

@@ -13,6 +13,8 @@ def main(arguments):
     threads = tuple(arguments.threads or (() if arguments.quick else (1,)) + (torch.get_num_threads(),))
     if min(threads) < 1:
         raise RuntimeError(f"--threads must be at least 1, but got {min(threads)}")
+    if arguments.minutes is not None and not arguments.minutes > 0:
+        raise RuntimeError(f"--minutes must be positive, but got {arguments.minutes:g}")
     options = plan.Options(
         suites=tuple(arguments.suite),
         directions=tuple(arguments.direction),

@@ -23,12 +23,13 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
 
     def folded(self, weight, bias):
         """The weight and bias of a convolution that applies this BatchNorm too."""
-        scale = torch.rsqrt(self.running_var + self.eps)
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        scale = torch.rsqrt(self.running_var.to(wide) + self.eps)
         if self.weight is not None:
             scale = scale * self.weight
         shift = -self.running_mean if bias is None else bias - self.running_mean
-        shift = shift * scale
-        return weight * scale[:, None, None, None], shift if self.bias is None else shift + self.bias
+        shift = shift * scale if self.bias is None else shift * scale + self.bias
+        return (weight * scale[:, None, None, None]).to(weight.dtype), shift.to(weight.dtype)
 
     def forward(self, input):
         if self.is_folded:
