@@ -114,7 +114,7 @@ def test_fused_relu_and_pooling():
 
 
 def test_what_is_not_depthwise_is_refused():
-    with pytest.raises(RuntimeError, match=r"'depthwise' cannot be used: it has as many groups as input and output"):
+    with pytest.raises(RuntimeError, match=r"'depthwise' cannot be used: it needs as many groups as input and output"):
         convkit.conv2d(torch.ones(1, 4, 5, 5), torch.ones(8, 1, 3, 3), groups=4, algorithm="depthwise")
     plan = convkit.explain(convkit.conv2d, torch.ones(1, 4, 5, 5), torch.ones(4, 1, 3, 3), groups=4).ops[0]
     assert plan.algorithm == "depthwise"

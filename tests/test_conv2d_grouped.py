@@ -133,7 +133,7 @@ def test_what_is_chosen_and_refused():
     assert algorithm(LANES + 1, 4) == algorithm(4, LANES + 1) == "direct"
     with pytest.raises(RuntimeError, match=rf"'grouped' cannot be used: a group has more than {LANES} channels"):
         algorithm(LANES + 1, 4, chosen="grouped")
-    with pytest.raises(RuntimeError, match="'grouped' cannot be used: it has several groups"):
+    with pytest.raises(RuntimeError, match="'grouped' cannot be used: it needs several groups"):
         algorithm(4, 4, groups=1, chosen="grouped")
     with pytest.raises(RuntimeError, match="'grouped' cannot be used: a window has 576 products, more than 512"):
         algorithm(4, 4, kernel=12, chosen="grouped")

@@ -164,10 +164,10 @@ def test_weights_far_from_one(scale):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"weight": torch.zeros(4, 4, 5, 5)}, "its window is 3x3, not 5x5"),
-        ({"stride": 2}, "its stride is 1"),
-        ({"dilation": 2}, "its window is not dilated"),
-        ({"groups": 2, "weight": torch.zeros(4, 2, 3, 3)}, "it has one group"),
+        ({"weight": torch.zeros(4, 4, 5, 5)}, "it needs a 3x3 window, not 5x5"),
+        ({"stride": 2}, "it needs stride 1"),
+        ({"dilation": 2}, "it needs dilation 1"),
+        ({"groups": 2, "weight": torch.zeros(4, 2, 3, 3)}, "it needs groups=1"),
         ({"input": torch.zeros(1, 4, 9, 9).double(), "weight": torch.zeros(4, 4, 3, 3).double()}, "float32, not"),
     ],
 )

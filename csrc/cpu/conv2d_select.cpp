@@ -25,10 +25,10 @@ bool uses_pairs(const Conv2dProblem& problem) {
 std::string refuse_winograd(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
   if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
-  if (s.kh != 3 || s.kw != 3) return concat("its window is 3x3, not ", s.kh, "x", s.kw);
-  if (s.stride_h != 1 || s.stride_w != 1) return "its stride is 1";
-  if (s.dilation_h != 1 || s.dilation_w != 1) return "its window is not dilated";
-  if (s.groups != 1) return "it has one group";
+  if (s.kh != 3 || s.kw != 3) return concat("it needs a 3x3 window, not ", s.kh, "x", s.kw);
+  if (s.stride_h != 1 || s.stride_w != 1) return "it needs stride 1";
+  if (s.dilation_h != 1 || s.dilation_w != 1) return "it needs dilation 1";
+  if (s.groups != 1) return "it needs groups=1";
   if (s.ic == 0) return "there are no input channels to sum over";
   return "";
 }
@@ -77,7 +77,7 @@ std::string refuse_bytes(int64_t bytes) {
 std::string refuse_depthwise(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
   if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
-  if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
+  if (s.groups != s.ic || s.groups != s.oc) return "it needs as many groups as input and output channels";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
   const auto bytes = [&](bool channels_last) {
@@ -90,7 +90,7 @@ std::string refuse_grouped(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
   const Conv2dGroupedKernels& kernel = kernels().conv2d_grouped;
   if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
-  if (s.groups == 1) return "it has several groups";
+  if (s.groups == 1) return "it needs several groups";
   if (s.ic == 0) return "there are no input channels to sum over";
   if (max(s.group_ic(), s.group_oc()) > kernel.lanes)
     return concat("a group has more than ", kernel.lanes, " channels");
@@ -112,9 +112,9 @@ std::string refuse_kn2row(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
   if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (problem.direction == Conv2dDirection::kBackwardWeight) return "it has no gradient of the weight";
-  if (s.groups != 1) return "it has one group";
+  if (s.groups != 1) return "it needs groups=1";
   const Conv2dShape run = kn2row_run(problem);
-  if (run.stride_h != 1 || run.stride_w != 1) return "its stride is 1";
+  if (run.stride_h != 1 || run.stride_w != 1) return "it needs stride 1";
   if (run.ic == 0 || run.oc == 0 || run.ih == 0 || run.iw == 0) return "its input or its output is empty";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
   return refuse_bytes(conv2d_kn2row_blocking(run, kernels().conv2d_kn2row).scratch_bytes());

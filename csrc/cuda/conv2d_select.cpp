@@ -26,7 +26,7 @@ std::string refuse_grouped(const Conv2dProblem& problem) {
 
 std::string refuse_depthwise(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
-  if (s.groups != s.ic || s.groups != s.oc) return "it has as many groups as input and output channels";
+  if (s.groups != s.ic || s.groups != s.oc) return "it needs as many groups as input and output channels";
   const bool narrow = problem.dtype != ScalarType::Double;
   return narrow && depthwise_takes(s) ? "" : refuse_grouped(problem);
 }
