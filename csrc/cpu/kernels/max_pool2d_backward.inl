@@ -179,14 +179,14 @@ inline void store_interleaved(float* out, const Vec* pixels, int64_t room) {
 
 // Rows of one plane, in order. `grad` and `taps` are that plane's and may be read a little before and behind it. A
 // vector may run over a row's end, where a later row overwrites that: `end` is the end of what may be written.
-// kCount0 and kCount1 are num_columns, or 0: any.
-template <int kStride, int kCount0, int kCount1>
+// kColumns is num_columns with a stride of one, or 0: any.
+template <int kStride, int kColumns>
 void gather_plane(const Pool2dShape& shape, const float* grad, const uint8_t* taps, float* out, float* end,
                   const WindowColumn* columns, const int64_t* num_columns) {
   // Copies, of which compilers know that no store changes them.
   const Pool2dShape s = shape;
-  WindowColumn known[kCount0 + kCount1 + 1];
-  for (int k = 0; k < kCount0 + kCount1; ++k) known[k] = columns[k < kCount0 ? k : s.kw + k - kCount0];
+  WindowColumn known[kColumns + 1];
+  for (int k = 0; k < kColumns; ++k) known[k] = columns[k];
   WindowsOver rows{s.stride_h, s.pad_h, s.kh - 1, s.oh};
   for (int64_t h = 0; h < s.ih; ++h, out += s.iw) {
     rows.move_to(h);
@@ -201,13 +201,13 @@ void gather_plane(const Pool2dShape& shape, const float* grad, const uint8_t* ta
           const int64_t count = kCount ? kCount : num_columns[e];
 #pragma GCC unroll 4
           for (int64_t k = 0; k < count; ++k) {
-            const auto [offset, wanted] = kCount ? known[e * kCount0 + k] : columns[e * s.kw + k];
+            const auto [offset, wanted] = kCount ? known[k] : columns[e * s.kw + k];
             const IntVec won = load_bytes(taps + at + offset) == load(wanted + u) + first_tap;
             pixels[e] += won ? load(grad + at + offset) : Vec{};
           }
         };
-        gather(0, std::integral_constant<int, kCount0>{});
-        if constexpr (kStride > 1) gather(1, std::integral_constant<int, kCount1>{});
+        gather(0, std::integral_constant<int, kColumns>{});
+        if constexpr (kStride > 1) gather(1, std::integral_constant<int, 0>{});
         if constexpr (kStride > 2) gather(2, std::integral_constant<int, 0>{});
         first_tap -= broadcast_int(static_cast<int32_t>(s.stride_h * s.kw));
         at += s.ow;
@@ -253,9 +253,9 @@ void gather_planes(const MaxPool2dBackward& pool, int64_t begin, int64_t end, fl
   int64_t num_columns[kStride];
   int32_t* wanted = reinterpret_cast<int32_t*>(scratch);
   list_columns<kStride>(s, wanted, columns, num_columns);
-  auto gather = gather_plane<kStride, 0, 0>;
+  auto gather = gather_plane<kStride, 0>;
   if constexpr (kStride == 1)
-    if (s.kw == 3) gather = gather_plane<1, 3, 0>;
+    if (s.kw == 3) gather = gather_plane<1, 3>;
   float* grad_copy = scratch + s.kw * max_pool2d_backward_row(s, kLanes);
   uint8_t* taps_copy = reinterpret_cast<uint8_t*>(grad_copy + windows + 2 * margin);
   for (int64_t p = begin; p < end; ++p) {
