@@ -60,7 +60,7 @@ def _refuse_other_state(module, code, names):
             value = names.get(instruction.argval, len)  # what is not there is built in
             if not callable(value) and not isinstance(value, types.ModuleType):
                 raise ValueError(f"{code.co_name} asks the global {instruction.argval}")
-        if not instruction.opname.startswith("LOAD_FAST") or instruction.argval != own:
+        if not instruction.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) or instruction.argval != own:
             continue
         value, path = module, "self"
         for following in instructions[at + 1 :]:

@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
+from _conv2d import hold_contract, tensors_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,22 +24,8 @@ CASES = [
 ]
 
 
-def tensors_of(case, layout):
-    arrange = shapes.LAYOUTS[layout]
-    sizes = (case.input_size, case.weight_size)
-    return [
-        *(arrange(shapes.random(size, seed=i)) for i, size in enumerate(sizes)),
-        shapes.random((case.out_channels,)),
-    ]
-
-
 def check(case, layout, gradient_layout=None):
-    tensors = tensors_of(case, layout)
-    theirs = functools.partial(F.conv2d, **case.arguments)
-    size = theirs(*(t.to("meta") for t in tensors)).shape
-    grad_output = shapes.LAYOUTS[gradient_layout or layout](shapes.random(size, seed=3))
-    contract = tolerances.Contract(theirs, tensors, grad_output)
-    contract.hold(functools.partial(convkit.conv2d, **case.arguments, algorithm="depthwise"))
+    hold_contract(case, layout, "depthwise", gradient_layout)
 
 
 @pytest.mark.parametrize("layout", list(shapes.LAYOUTS))

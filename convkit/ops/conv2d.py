@@ -139,10 +139,9 @@ def conv2d(
     stride, dilation = pair("conv2d", "stride", stride), pair("conv2d", "dilation", dilation)
     padding = _padding(padding, weight, stride, dilation)
     pool = None if max_pool is None else _max_pool(max_pool)
-    pool_after = pool if activation == "relu6" else None  # a pooled value of 6 would not tell where its gradient stops
-    pool = None if pool_after else pool
     images = input if input.dim() == 4 else input.unsqueeze(0)
     operands, geometry = (images, weight, bias), (stride, padding, dilation, groups)
+    fused_pool = None if activation == "relu6" else pool  # whose byte a value would not tell that a gradient stops at 6
     packed = None
     if frozen is not None:
         packed, algorithm = find(frozen, images, bias, *geometry, algorithm)
@@ -152,13 +151,14 @@ def conv2d(
     algorithm = follow_torch(algorithm, images)
     arguments = (*geometry, activation or "none")
     if packed is not None:
-        output = conv2d_packed(*operands, packed, *arguments, [*pool[0], *pool[1], *pool[2]] if pool else [], algorithm)
-    elif pool is None:
+        window = [number for part in fused_pool or () for number in part]
+        output = conv2d_packed(*operands, packed, *arguments, window, algorithm)
+    elif fused_pool is None:
         output = conv2d_forward(*operands, *arguments, algorithm)
     else:
-        output = _conv2d_max_pool2d((*operands, *arguments), pool, algorithm)
-    if pool_after:
-        output = max_pool2d(output, *pool_after)
+        output = _conv2d_max_pool2d((*operands, *arguments), fused_pool, algorithm)
+    if pool and activation == "relu6":
+        output = max_pool2d(output, *pool)
     return output if input.dim() == 4 else output.squeeze(0)
 
 
