@@ -24,7 +24,7 @@ constexpr const char* kOp = "conv2d_max_pool2d";
 bool can_pool(const Conv2dCall& call, ScalarType dtype, const Pool2dShape& pool) {
   const bool bfloat16 = dtype == ScalarType::BFloat16;
   if (!takes_dtype(call.algorithm, dtype) || (dtype != ScalarType::Float && !bfloat16)) return false;
-  if (call.algorithm == Conv2dAlgorithm::kWinograd) return can_pool_tiles(pool);
+  if (call.algorithm == Conv2dAlgorithm::kWinograd) return can_pool_tiles(call.shape, pool);
   if (call.algorithm != Conv2dAlgorithm::kDirect) return false;
   const Conv2dBlocking b =
       conv2d_blocking(call.shape, kernels().conv2d_direct, {Conv2dSums::kScratch, &pool, bfloat16});

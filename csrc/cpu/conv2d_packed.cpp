@@ -21,20 +21,22 @@ struct Header {
 };
 constexpr int64_t kHeaderBytes = sizeof(Header);
 
-template <typename Packing, typename Kernels>
-Header header_of(Conv2dAlgorithm algorithm, const Packing& packing, const Kernels& kernel) {
+template <typename Packing>
+Header header_of(Conv2dAlgorithm algorithm, const Packing& packing, int64_t tile_cols) {
   const Conv2dShape& s = packing.shape;
   const int64_t bytes = packing.weight_blocks() * packing.block_floats() * 4;
-  return {static_cast<int64_t>(algorithm), kernel.tile_cols, s.oc, s.group_ic(), s.kh, s.kw, s.groups, bytes};
+  return {static_cast<int64_t>(algorithm), tile_cols, s.oc, s.group_ic(), s.kh, s.kw, s.groups, bytes};
 }
 
-// use(packing, kernels) of an algorithm that packs.
+// use(packing, columns of a tile, kernel) of an algorithm that packs.
 template <typename Use>
 void with_packing(Conv2dAlgorithm algorithm, const Conv2dShape& s, const View4d<const float>& weight, Use use) {
   if (algorithm == Conv2dAlgorithm::kWinograd)
-    use(conv2d_winograd_packing(s, weight), kernels().conv2d_winograd);
+    use(conv2d_winograd_packing(s, weight), kernels().conv2d_winograd.tile_cols,
+        kernels().conv2d_winograd.variant({4, s.kh}).of.float32.pack_weight);
   else if (algorithm == Conv2dAlgorithm::kDirect)
-    use(conv2d_direct_packing(s, weight, s.group_oc() * weight.n), kernels().conv2d_direct);
+    use(conv2d_direct_packing(s, weight, s.group_oc() * weight.n), kernels().conv2d_direct.tile_cols,
+        kernels().conv2d_direct.of.float32.pack_weight);
 }
 
 Conv2dAlgorithm select(const Conv2dShape& s, const std::string& algorithm) {
@@ -55,8 +57,8 @@ Tensor conv2d_packed(const Tensor& input, const Tensor& weight, const std::optio
   const auto* bytes = static_cast<const uint8_t*>(packed_weight.const_data_ptr());
   const int64_t size = packed_weight.numel();
   bool fits = false;
-  with_packing(call.algorithm, call.shape, {}, [&](const auto& packing, const auto& kernel) {
-    const Header wanted = header_of(call.algorithm, packing, kernel);
+  with_packing(call.algorithm, call.shape, {}, [&](const auto& packing, int64_t tile_cols, auto) {
+    const Header wanted = header_of(call.algorithm, packing, tile_cols);
     fits = packed_weight.scalar_type() == ScalarType::Byte && is_dense(packed_weight) &&
            size == kHeaderBytes + wanted.bytes && std::memcmp(bytes, &wanted, kHeaderBytes) == 0;
   });
@@ -74,8 +76,8 @@ Tensor conv2d_packed(const Tensor& input, const Tensor& weight, const std::optio
 int64_t packed_weight_bytes(const Conv2dShape& s, const std::string& algorithm) {
   const Conv2dAlgorithm chosen = select(s, algorithm);
   int64_t bytes = 0;
-  with_packing(chosen, s, {}, [&](const auto& packing, const auto& kernel) {
-    bytes = kHeaderBytes + header_of(chosen, packing, kernel).bytes;
+  with_packing(chosen, s, {}, [&](const auto& packing, int64_t tile_cols, auto) {
+    bytes = kHeaderBytes + header_of(chosen, packing, tile_cols).bytes;
   });
   return bytes;
 }
@@ -83,10 +85,10 @@ int64_t packed_weight_bytes(const Conv2dShape& s, const std::string& algorithm) 
 void pack_weight(const Conv2dShape& s, const std::string& algorithm, const View4d<const float>& weight,
                  uint8_t* packed) {
   const Conv2dAlgorithm chosen = select(s, algorithm);
-  with_packing(chosen, s, weight, [&](const auto& packing, const auto& kernel) {
-    const Header header = header_of(chosen, packing, kernel);
+  with_packing(chosen, s, weight, [&](const auto& packing, int64_t tile_cols, auto kernel) {
+    const Header header = header_of(chosen, packing, tile_cols);
     std::memcpy(packed, &header, kHeaderBytes);
-    pack_blocks(packing, kernel.of.float32.pack_weight, reinterpret_cast<float*>(packed + kHeaderBytes));
+    pack_blocks(packing, kernel, reinterpret_cast<float*>(packed + kHeaderBytes));
   });
 }
 

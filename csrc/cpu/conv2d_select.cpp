@@ -25,7 +25,7 @@ bool uses_pairs(const Conv2dProblem& problem) {
 std::string refuse_winograd(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
   if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
-  if (s.kh != 3 || s.kw != 3) return concat("it needs a 3x3 window, not ", s.kh, "x", s.kw);
+  if (s.kh != s.kw || (s.kh != 3 && s.kh != 5)) return concat("it needs a 3x3 or 5x5 window, not ", s.kh, "x", s.kw);
   if (s.stride_h != 1 || s.stride_w != 1) return "it needs stride 1";
   if (s.dilation_h != 1 || s.dilation_w != 1) return "it needs dilation 1";
   if (s.groups != 1) return "it needs groups=1";

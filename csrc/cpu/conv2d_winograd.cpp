@@ -19,52 +19,62 @@ constexpr int64_t kSharedBytes = int64_t{4} << 20;
 // With enough blocks of tiles for many threads, and small weights, a task transforms its own patches and computes all
 // output channels: patches and sums stay in L2. 64 channels at 224x224 take 7.0 instead of 7.9 ms (AMD Zen 5).
 constexpr int64_t kOwnTiles = 32, kManyBlocks = 12, kOwnChannels = 256;
-// Tiles side by side: their input, 6 rows of 34 pixels, is packed at a time.
-constexpr int64_t kRun = 8;
+// Pixels of tiles side by side: their input, a few rows, is packed at a time.
+constexpr int64_t kRunPixels = 32;
 constexpr int64_t kCacheLine = 16;  // keeps the 36 points of one place apart: they lie in different sets of a cache
+
+// The tile that takes fewer products; the smaller one rounds less.
+WinogradSizes winograd_sizes(const Conv2dShape& s) {
+  const WinogradSizes small{2, s.kh}, large{4, s.kh};
+  const auto products = [&](const WinogradSizes& of) {
+    return (4 * ceil_div(s.oh, of.tile) * ceil_div(s.ow, of.tile) + 6) * of.points();
+  };
+  return s.kh == 5 || products(small) <= products(large) ? small : large;
+}
 
 }  // namespace
 
 Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& s, const Conv2dWinogradKernels& kernels,
                                                 const Pool2dShape* pool) {
   Conv2dWinogradBlocking b;
-  b.tiles_h = ceil_div(s.oh, kWinogradTile), b.tiles_w = ceil_div(s.ow, kWinogradTile);
+  static_cast<WinogradSizes&>(b) = winograd_sizes(s);
+  b.tiles_h = ceil_div(s.oh, b.tile), b.tiles_w = ceil_div(s.ow, b.tile);
   const Chunks ic = cut(s.ic, kInputChannels, kernels.lanes);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number;
   const Chunks oc = cut(s.oc, kOutputChannels, kernels.tile_cols);
   b.oc_chunk = oc.size, b.oc_chunks = oc.number;
   const int64_t ics = round_up(b.ic_chunk, kernels.lanes), ocs = round_up(b.oc_chunk, kernels.tile_cols);
   b.weight_floats = ocs * b.ic_chunk + kCacheLine;
-  b.packed_floats = 9 * ocs * b.ic_chunk;
+  b.packed_floats = b.taps() * ocs * b.ic_chunk;
   const int64_t all_tiles = s.n * b.tiles_h * b.tiles_w;
   const bool few_weights = b.transformed_floats() * oc.number * ic.number * 4 <= kSharedBytes;
   const bool own_patches = few_weights && all_tiles >= kManyBlocks * kOwnTiles && ics * ic.number <= kOwnChannels;
-  const int64_t stage_tiles = clamp(kSharedBytes / (kWinogradPoints * ics * ic.number * 4), 1, kTiles);
+  const int64_t stage_tiles = clamp(kSharedBytes / (b.points() * ics * ic.number * 4), 1, kTiles);
   const Chunks tiles = cut(all_tiles, own_patches ? kOwnTiles : stage_tiles, 1);
   b.tiles = tiles.size, b.tile_blocks = tiles.number;
   b.transform_first = few_weights && b.tile_blocks > 1;
-  b.run = min(kRun, b.tiles_w);
+  b.run = min(kRunPixels / b.tile, b.tiles_w);
   b.input_floats = b.tiles * ics + kCacheLine;
   b.sum_floats = b.tiles * ocs + kCacheLine;
   b.stage = own_patches ? 0 : clamp(kSharedBytes / (b.patch_floats() * 4), 1, b.tile_blocks);
-  const int64_t columns = b.run * kWinogradTile;
+  const int64_t columns = b.run * b.tile;
   const int64_t pooled_row = pool ? columns * ocs * 5 / 4 + 1 : 0;  // values and byte taps
   b.run_floats =
-      round_up(max(kWinogradPatch * (columns + 2) * ics, kWinogradTile * columns * ocs + pooled_row), kCacheLine);
-  b.panel_floats = 9 * kWinogradPanel * kernels.tile_cols;
+      round_up(max(b.patch() * (columns + b.window - 1) * ics, b.tile * columns * ocs + pooled_row), kCacheLine);
+  b.panel_floats = b.taps() * kWinogradPanel * kernels.tile_cols;
   return b;
 }
 
-bool can_pool_tiles(const Pool2dShape& p) {
+bool can_pool_tiles(const Conv2dShape& s, const Pool2dShape& p) {
+  const int64_t tile = winograd_sizes(s).tile;
   return p.pad_h == 0 && p.pad_w == 0 && p.dilation_h == 1 && p.dilation_w == 1 && p.kh <= p.stride_h &&
-         p.kw <= p.stride_w && kWinogradTile % p.stride_h == 0 && kWinogradTile % p.stride_w == 0;
+         p.kw <= p.stride_w && tile % p.stride_h == 0 && tile % p.stride_w == 0;
 }
 
 template <typename T>
 void conv2d_winograd(const Conv2dShape& shape, const View4d<const T>& input, const View4d<const T>& weight,
                      const View4d<T>& output, const Conv2dEpilogue<T>& epilogue, const float* packed_weight) {
   const Conv2dWinogradKernels& kernels_of_isa = kernels().conv2d_winograd;
-  const Conv2dWinogradFunctions<T>& kernel = kernels_of_isa.of.template get<T>();
   const Pool2dShape* pool = epilogue.pool ? &epilogue.pool->shape : nullptr;
   Conv2dWinograd<T> conv{.shape = shape,
                          .blocking = conv2d_winograd_blocking(shape, kernels_of_isa, pool),
@@ -77,6 +87,7 @@ void conv2d_winograd(const Conv2dShape& shape, const View4d<const T>& input, con
                          .activation = epilogue.activation,
                          .pool = epilogue.pool};
   const Conv2dWinogradBlocking& b = conv.blocking;
+  const Conv2dWinogradFunctions<T>& kernel = kernels_of_isa.variant(b).of.template get<T>();
   const int64_t weight_floats = b.transform_first ? conv.weight_blocks() * b.transformed_floats() : 0;
   const int64_t shared_bytes = (weight_floats + b.stage * b.patch_floats()) * 4;
   float* const shared = static_cast<float*>(shared_workspace(shared_bytes));
@@ -102,13 +113,15 @@ Conv2dWinograd<float> conv2d_winograd_packing(const Conv2dShape& shape, const Vi
 }
 
 Conv2dShape winograd_backward_input_shape(const Conv2dShape& s) {
-  return {s.n, s.oc, s.oh, s.ow, s.ic, s.ih, s.iw, s.kh, s.kw, 1, 1, 2 - s.pad_top, 2 - s.pad_left, 1, 1, 1};
+  return {s.n, s.oc, s.oh, s.ow, s.ic, s.ih, s.iw, s.kh, s.kw, 1, 1, s.kh - 1 - s.pad_top, s.kw - 1 - s.pad_left,
+          1,   1,    1};
 }
 
 template <typename T>
 void conv2d_winograd_backward_input(const Conv2dShape& s, const View4d<const T>& grad_output,
                                     const View4d<const T>& weight, const View4d<T>& grad_input) {
-  const View4d<const T> rotated{weight.data + 2 * weight.h + 2 * weight.w, weight.c, weight.n, -weight.h, -weight.w};
+  const T* last_tap = weight.data + (s.kh - 1) * weight.h + (s.kw - 1) * weight.w;
+  const View4d<const T> rotated{last_tap, weight.c, weight.n, -weight.h, -weight.w};
   conv2d_winograd<T>(winograd_backward_input_shape(s), grad_output, rotated, grad_input, {});
 }
 
@@ -127,29 +140,32 @@ Conv2dWinogradBackwardWeightBlocking conv2d_winograd_backward_weight_blocking(co
   constexpr int64_t kBlocksPerSplit = 256;  // additions to one sum
   constexpr int64_t kChannels = 128;        // of input and of output: transforming them is small beside the products
   Conv2dWinogradBackwardWeightBlocking b;
-  b.tiles_h = ceil_div(s.oh, kWinogradTile), b.tiles_w = ceil_div(s.ow, kWinogradTile);
+  static_cast<WinogradSizes&>(b) = min(s.oh, s.ow) < 12 ? WinogradSizes{2, s.kh} : winograd_sizes(s);
+  b.tiles_h = ceil_div(s.oh, b.tile), b.tiles_w = ceil_div(s.ow, b.tile);
   const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);
   b.tiles = tiles.size, b.tile_blocks = tiles.number;
   const Chunks ic = cut(s.ic, kChannels, kernels.lanes), oc = cut(s.oc, kChannels, kernels.tile_cols);
   b.ic_chunk = ic.size, b.ic_chunks = ic.number, b.oc_chunk = oc.size, b.oc_chunks = oc.number;
-  b.run = min(kRun, b.tiles_w);
+  b.run = min(kRunPixels / b.tile, b.tiles_w);
   const int64_t enough = ceil_div(kMinTasks, b.ic_chunks * b.oc_chunks);
   b.splits = clamp(max(enough, ceil_div(b.tile_blocks, kBlocksPerSplit)), 1, b.tile_blocks);
   const int64_t ics = round_up(b.ic_chunk, kernels.lanes), ocs = round_up(b.oc_chunk, kernels.tile_cols);
   b.input_floats = b.tiles * ics + kCacheLine;
   b.grad_floats = b.tiles * ocs + kCacheLine;
   b.sum_floats = ics * ocs + kCacheLine;
-  const int64_t columns = b.run * kWinogradTile;
-  b.run_floats = round_up(max(kWinogradPatch * (columns + 2) * ics, max(kWinogradTile * columns, 9 * ics) * ocs), 16);
+  const int64_t columns = b.run * b.tile;
+  b.run_floats =
+      round_up(max(b.patch() * (columns + b.window - 1) * ics, max(b.tile * columns, b.taps() * ics) * ocs), 16);
   return b;
 }
 
 void conv2d_winograd_backward_weight(const Conv2dShape& s, const View4d<const float>& input,
                                      const View4d<const float>& grad_output, const View4d<float>& grad_weight) {
   const Conv2dWinogradKernels& kernel = kernels().conv2d_winograd;
-  run_split_tasks(Conv2dWinogradBackwardWeight{s, conv2d_winograd_backward_weight_blocking(s, kernel), input,
-                                               grad_output, grad_weight, s.oc * s.ic * 9},
-                  kernel.backward_weight);
+  const Conv2dWinogradBackwardWeight conv{s,           conv2d_winograd_backward_weight_blocking(s, kernel),
+                                          input,       grad_output,
+                                          grad_weight, s.oc * s.ic * s.kh * s.kw};
+  run_split_tasks(conv, kernel.variant(conv.blocking).backward_weight);
 }
 
 }  // namespace convkit

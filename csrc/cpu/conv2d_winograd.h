@@ -1,5 +1,5 @@
-// Runs a Winograd convolution task by task; computed in float32, of float32 or bfloat16; 3x3, stride 1, no dilation,
-// one group.
+// Runs a Winograd convolution task by task; computed in float32, of float32 or bfloat16; windows of 3x3 or 5x5,
+// stride 1, no dilation, one group.
 #pragma once
 
 #include "cpu/conv2d_direct.h"
@@ -11,7 +11,7 @@ Conv2dWinogradBlocking conv2d_winograd_blocking(const Conv2dShape& shape, const 
                                                 const Pool2dShape* pool = nullptr);
 
 // Whether the windows of a pooling lie within tiles.
-bool can_pool_tiles(const Pool2dShape& pool);
+bool can_pool_tiles(const Conv2dShape& shape, const Pool2dShape& pool);
 
 // output = epilogue(convolution of input with weight); `packed_weight`, the blocks of conv2d_winograd_packing, spares
 // transforming.

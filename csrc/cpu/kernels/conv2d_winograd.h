@@ -5,16 +5,22 @@
 
 namespace convkit {
 
-constexpr int kWinogradTile = 4;                   // output pixels of a tile, in each dimension
-constexpr int kWinogradPatch = kWinogradTile + 2;  // input pixels that it reads
-constexpr int kWinogradPoints = kWinogradPatch * kWinogradPatch;
 constexpr int kWinogradPanel = 16;  // input channels whose weights are packed side by side: they stay in L1
 constexpr int kWinogradPart = 16;   // tiles whose patches a task transforms for others
+
+// Which F(tile x tile, window x window): output pixels of a tile and taps of a window, in each dimension.
+struct WinogradSizes {
+  int64_t tile, window;
+
+  int64_t patch() const { return tile + window - 1; }  // input pixels that a tile reads, in each dimension
+  int64_t points() const { return patch() * patch(); }
+  int64_t taps() const { return window * window; }
+};
 
 // How one call is cut: into tasks over blocks of tiles, which may belong to several images, and chunks of output
 // channels; inside a task into chunks of input channels, which alone decide the order of additions. A function of shape
 // and tile size (csrc/cpu/conv2d_winograd.cpp).
-struct Conv2dWinogradBlocking {
+struct Conv2dWinogradBlocking : WinogradSizes {
   int64_t tiles_h, tiles_w;    // of an image
   int64_t tiles, tile_blocks;  // of a task
   int64_t ic_chunk, ic_chunks;
@@ -30,11 +36,11 @@ struct Conv2dWinogradBlocking {
   int64_t input_floats, weight_floats, sum_floats;
   int64_t run_floats, panel_floats;
 
-  int64_t transformed_floats() const { return kWinogradPoints * weight_floats; }       // of a block of weights
-  int64_t patch_floats() const { return kWinogradPoints * input_floats * ic_chunks; }  // of a block of tiles
+  int64_t transformed_floats() const { return points() * weight_floats; }       // of a block of weights
+  int64_t patch_floats() const { return points() * input_floats * ic_chunks; }  // of a block of tiles
   int64_t scratch_bytes() const {
     const int64_t own_patches = stage == 0 ? patch_floats() : 0, own_weight = transform_first ? 0 : weight_floats;
-    return (own_patches + kWinogradPoints * (own_weight + sum_floats) + run_floats + panel_floats) * 4;
+    return (own_patches + points() * (own_weight + sum_floats) + run_floats + panel_floats) * 4;
   }
 };
 
@@ -66,7 +72,7 @@ struct Conv2dWinograd {
 };
 
 // The gradient of the weight: the products are summed over tiles, a block of `tiles` at a time.
-struct Conv2dWinogradBackwardWeightBlocking {
+struct Conv2dWinogradBackwardWeightBlocking : WinogradSizes {
   int64_t tiles_h, tiles_w;    // of an image
   int64_t tiles, tile_blocks;  // of all images
   int64_t ic_chunk, ic_chunks, oc_chunk, oc_chunks;
@@ -75,9 +81,7 @@ struct Conv2dWinogradBackwardWeightBlocking {
   // Scratch: what one point of the transformed input, gradient and sums takes; a run's pixels or the task's weights.
   int64_t input_floats, grad_floats, sum_floats, run_floats;
 
-  int64_t scratch_bytes() const {
-    return (kWinogradPoints * (input_floats + grad_floats + sum_floats) + run_floats) * 4;
-  }
+  int64_t scratch_bytes() const { return (points() * (input_floats + grad_floats + sum_floats) + run_floats) * 4; }
 };
 
 struct Conv2dWinogradBackwardWeight {
@@ -99,10 +103,18 @@ struct Conv2dWinogradFunctions {
   void (*transform_weight)(const Conv2dWinograd<T>& conv, int64_t block, float* scratch);
 };
 
-struct Conv2dWinogradKernels {
-  int lanes, tile_rows, tile_cols;
+struct Conv2dWinogradVariant {
   ByDtype<Conv2dWinogradFunctions> of;
   void (*backward_weight)(const Conv2dWinogradBackwardWeight& conv, int64_t task, float* scratch);
+};
+
+struct Conv2dWinogradKernels {
+  int lanes, tile_rows, tile_cols;
+  Conv2dWinogradVariant f4x3, f2x3, f2x5;  // tile x window
+
+  const Conv2dWinogradVariant& variant(const WinogradSizes& s) const {
+    return s.window == 5 ? f2x5 : s.tile == 2 ? f2x3 : f4x3;
+  }
 };
 
 }  // namespace convkit

@@ -1,11 +1,9 @@
-// Winograd convolution F(4x4, 3x3): 36 products for 16 output pixels of a 3x3 window instead of 144.
+// Winograd convolution F(tile x tile, window x window), stride 1 (winograd_transforms.inl). F(4x4, 3x3) computes 16
+// output pixels of a 3x3 window with 36 products instead of 144, F(2x2, 3x3) 4 pixels with 16 instead of 36, F(2x2,
+// 5x5) 4 pixels of a 5x5 window with 36 instead of 100.
 //
-//   output tile = A^T [ (G w G^T) * (B^T d B) ] A        d: a 6x6 patch of the input, w: a 3x3 window
-//
-// The elementwise product, summed over input channels, is 36 independent matrix products, tiles x input channels times
-// input channels x output channels: one for each of the 36 points. The matrices follow from the interpolation points 0,
-// +-3/4, +-3/2 and infinity (Toom-Cook); these points keep the transforms' numbers small and exact in binary, which
-// halves the rounding error of the usual 0, +-1, +-2.
+// The elementwise product of transformed patches and weights, summed over input channels, is a matrix product for each
+// of the points: tiles x input channels times input channels x output channels.
 //
 // A task owns a block of tiles and a chunk of output channels. For each chunk of input channels it multiplies patches
 // and weights point by point. What several tasks need is transformed before they run, if it fits in cache: patches a
@@ -17,6 +15,7 @@
 #include "cpu/kernels/conv2d_winograd.h"
 #include "cpu/kernels/gemm_tile.inl"
 #include "cpu/kernels/pack.inl"
+#include "cpu/kernels/winograd_transforms.inl"
 
 namespace convkit {
 namespace {
@@ -24,73 +23,6 @@ namespace {
 // Products that are summed one after the other before they are added to the rest. After a ReLU the relative error
 // is 2.0 to 2.8 times that of direct sums; with chains of 32, which are 1.5 % faster, up to 3.2 times.
 constexpr int64_t kWinogradChain = 16;
-
-// B^T d, G w and A^T m for one dimension. Rows of opposite points share their even and odd parts. No sum has two
-// products: of those a compiler may contract either with the addition, and every copy of the code must give the same
-// bits.
-inline void winograd_input(const Vec (&d)[6], Vec (&v)[6]) {
-  const Vec even1 = d[4] - 2.25f * d[2], odd1 = d[3] - 2.25f * d[1];
-  const Vec even2 = d[4] - 0.5625f * d[2], odd2 = d[3] - 0.5625f * d[1];
-  v[0] = 1.265625f * d[0] + (d[4] - 2.8125f * d[2]);
-  v[1] = even1 + 0.75f * odd1;
-  v[2] = even1 - 0.75f * odd1;
-  v[3] = even2 + 1.5f * odd2;
-  v[4] = even2 - 1.5f * odd2;
-  v[5] = 1.265625f * d[1] + (d[5] - 2.8125f * d[3]);
-}
-
-inline void winograd_weight(const Vec (&w)[3], Vec (&u)[6]) {
-  constexpr float kScale0 = 64.0f / 81, kScale1 = -128.0f / 243, kScale2 = 32.0f / 243;
-  const Vec even1 = w[0] + 0.5625f * w[2], even2 = w[0] + 2.25f * w[2];
-  u[0] = kScale0 * w[0];
-  u[1] = kScale1 * (even1 + 0.75f * w[1]);
-  u[2] = kScale1 * (even1 - 0.75f * w[1]);
-  u[3] = kScale2 * (even2 + 1.5f * w[1]);
-  u[4] = kScale2 * (even2 - 1.5f * w[1]);
-  u[5] = w[2];
-}
-
-inline void winograd_output(const Vec (&m)[6], Vec (&y)[4]) {
-  const Vec sum1 = m[1] + m[2], difference1 = m[1] - m[2], sum2 = m[3] + m[4], difference2 = m[3] - m[4];
-  y[0] = m[0] + sum1 + sum2;
-  y[1] = 0.75f * (difference1 + 2.0f * difference2);
-  y[2] = 0.5625f * (sum1 + 4.0f * sum2);
-  y[3] = 0.421875f * difference1 + (3.375f * difference2 + m[5]);
-}
-
-// Vectors of a tile: element (i, j) at data + i * row + j * col.
-template <typename T>
-struct TileView {
-  T* data;
-  int64_t row, col;
-};
-
-// The same in two dimensions, columns first: finish(place of [i][j], sum over r, s of T[i][r] in[r][s] T[j][s]).
-template <int In, int Out, typename Transform, typename From, typename To, typename Finish>
-[[gnu::always_inline]] inline void transform_2d(Transform transform, TileView<const From> from, TileView<To> to,
-                                                Finish finish) {
-  Vec columns[Out][In];
-#pragma GCC unroll 6
-  for (int s = 0; s < In; ++s) {
-    Vec in[In], out[Out];
-#pragma GCC unroll 6
-    for (int r = 0; r < In; ++r) in[r] = load(from.data + r * from.row + s * from.col);
-    transform(in, out);
-#pragma GCC unroll 6
-    for (int i = 0; i < Out; ++i) columns[i][s] = out[i];
-  }
-#pragma GCC unroll 6
-  for (int i = 0; i < Out; ++i) {
-    Vec out[Out];
-    transform(columns[i], out);
-#pragma GCC unroll 6
-    for (int j = 0; j < Out; ++j) finish(to.data + i * to.row + j * to.col, out[j]);
-  }
-}
-
-// The last step of a transform.
-constexpr auto kStore = [](auto* place, Vec value) { store(place, value); };
-constexpr auto kStoreFar = [](auto* place, Vec value) { store_far(place, value); };
 
 // A block of tiles is walked in runs of tiles side by side: tiles [first, first + tiles) of the task lie in tile row
 // `h` of image `n`, from tile column `w` on.
@@ -116,48 +48,48 @@ inline bool shares_patches(const Conv2dWinograd<T>& conv) {
 }
 inline bool shares_patches(const Conv2dWinogradBackwardWeight&) { return false; }
 
-// -> transformed [36, `point` apart][ics] of one patch [6, 6, ics], whose channels fill whole vectors.
-template <typename From, typename Finish>
+// -> transformed [points, `point` apart][ics] of one patch [kPatch, kPatch, ics], whose channels fill whole vectors.
+template <typename W, typename From, typename Finish>
 [[gnu::noinline]] void winograd_transform_patch(TileView<const From> patch, int64_t ics, float* transformed,
                                                 int64_t point, Finish finish) {
   for (int64_t c = 0; c < ics; c += kLanes)
-    transform_2d<6, 6>(winograd_input, TileView<const From>{patch.data + c, patch.row, patch.col},
-                       TileView<float>{transformed + c, 6 * point, point}, finish);
+    transform_2d<W::kPatch, W::kPatch>(W::kInput, TileView<const From>{patch.data + c, patch.row, patch.col},
+                                       TileView<float>{transformed + c, W::kPatch * point, point}, finish);
 }
 
-// -> input [36, tiles, channels], channels rounded up to whole vectors.
-template <typename Conv>
+// -> input [points, tiles, channels], channels rounded up to whole vectors.
+template <typename W, typename Conv>
 void winograd_transform_input(const Conv& conv, const WinogradRun& run, int64_t ic, int64_t ics, float* band,
                               float* transformed) {
   const Conv2dShape& s = conv.shape;
   const auto& x = conv.input;
   const int64_t channels = round_up(ics, kLanes), point = conv.blocking.input_floats;
   const auto* image = x.data + run.n * x.n + ic * x.c;
-  const int64_t h = run.h * kWinogradTile - s.pad_top, w = run.w * kWinogradTile - s.pad_left;
+  const int64_t h = run.h * W::kTile - s.pad_top, w = run.w * W::kTile - s.pad_left;
+  const int64_t columns = run.tiles * W::kTile + W::kWindow - 1;
   float* v = transformed + run.first * channels;
   const auto transform_patch = [&](auto patch) {
     if (shares_patches(conv))
-      winograd_transform_patch(patch, channels, v, point, kStoreFar);
+      winograd_transform_patch<W>(patch, channels, v, point, kStoreFar);
     else
-      winograd_transform_patch(patch, channels, v, point, kStore);
+      winograd_transform_patch<W>(patch, channels, v, point, kStore);
   };
-  if (channels > ics) fill_zero(band, kWinogradPatch * (run.tiles * kWinogradTile + 2) * channels);
+  if (channels > ics) fill_zero(band, W::kPatch * columns * channels);
   if (x.c == 1 && channels == ics) {  // patches inside a channels_last image are read where they lie
     for (int64_t t = 0; t < run.tiles; ++t, v += channels) {
-      const int64_t col = w + t * kWinogradTile;
-      if (h >= 0 && h + kWinogradPatch <= s.ih && col >= 0 && col + kWinogradPatch <= s.iw) {
+      const int64_t col = w + t * W::kTile;
+      if (h >= 0 && h + W::kPatch <= s.ih && col >= 0 && col + W::kPatch <= s.iw) {
         transform_patch(TileView{image + h * x.h + col * x.w, x.h, x.w});
       } else {
-        pack_band(x, image, {h, kWinogradPatch, s.ih}, {col, kWinogradPatch, s.iw}, ics, ics, band);
-        transform_patch(TileView<const float>{band, kWinogradPatch * ics, ics});
+        pack_band(x, image, {h, W::kPatch, s.ih}, {col, W::kPatch, s.iw}, ics, ics, band);
+        transform_patch(TileView<const float>{band, W::kPatch * ics, ics});
       }
     }
     return;
   }
-  const int64_t columns = run.tiles * kWinogradTile + 2;
-  pack_band(x, image, {h, kWinogradPatch, s.ih}, {w, columns, s.iw}, ics, channels, band);
+  pack_band(x, image, {h, W::kPatch, s.ih}, {w, columns, s.iw}, ics, channels, band);
   for (int64_t t = 0; t < run.tiles; ++t, v += channels)
-    transform_patch(TileView<const float>{band + t * kWinogradTile * channels, columns * channels, channels});
+    transform_patch(TileView<const float>{band + t * W::kTile * channels, columns * channels, channels});
 }
 
 // A block of weights: a chunk of output channels x a chunk of input channels.
@@ -172,95 +104,95 @@ WinogradWeightBlock winograd_weight_block(const Conv2dWinograd<T>& conv, int64_t
   return {index, oc, min(b.oc_chunk, conv.shape.oc - oc), ic, min(b.ic_chunk, conv.shape.ic - ic)};
 }
 
-// A block is packed panel by panel, [3, 3, channels, kTileCols] of kTileCols output and a few input channels:
+// A block is packed panel by panel, [kTaps, channels, kTileCols] of kTileCols output and a few input channels:
 // body(oc within the block, ic within the block, input channels, floats of the block before this panel).
-template <typename Body>
+template <int Taps, typename Body>
 void for_each_panel(const WinogradWeightBlock& block, Body body) {
   for (int64_t o = 0; o < block.ocs; o += kTileCols)
     for (int64_t i = 0; i < block.ics; i += kWinogradPanel)
-      body(o, i, min(kWinogradPanel, block.ics - i), 9 * (o * block.ics + i * kTileCols));
+      body(o, i, min(kWinogradPanel, block.ics - i), Taps * (o * block.ics + i * kTileCols));
 }
 
-template <typename T>
+template <int Window, typename T>
 void winograd_pack_panel(const Conv2dWinograd<T>& conv, const WinogradWeightBlock& block, int64_t o, int64_t i,
                          int64_t channels, float* panel) {
   const View4d<const T>& w = conv.weight;
   const T* source = w.data + (block.oc + o) * w.n + (block.ic + i) * w.c;
-  pack_weight_panel(w, source, 3, 3, channels, min(kTileCols, block.ocs - o), panel);
+  pack_weight_panel(w, source, Window, Window, channels, min(kTileCols, block.ocs - o), panel);
 }
 
-template <typename T>
+template <typename W, typename T>
 void conv2d_winograd_pack_weight(const Conv2dWinograd<T>& conv, int64_t index, float* packed, float*) {
   const WinogradWeightBlock block = winograd_weight_block(conv, index);
   packed += index * conv.block_floats();
-  for_each_panel(block, [&](int64_t o, int64_t i, int64_t channels, int64_t before) {
-    winograd_pack_panel(conv, block, o, i, channels, packed + before);
+  for_each_panel<W::kTaps>(block, [&](int64_t o, int64_t i, int64_t channels, int64_t before) {
+    winograd_pack_panel<W::kWindow>(conv, block, o, i, channels, packed + before);
   });
 }
 
 // Asks for a part of a panel's weights, of one output channel, or of one input channel where those are further apart:
 // they lie in short runs, which hardware prefetchers do not follow. (Always inlined: gcc takes a function that only
 // prefetches for one without effect.)
-template <typename T>
+template <int Window, typename T>
 [[gnu::always_inline]] inline void winograd_prefetch(const View4d<const T>& w, int64_t oc, int64_t ic, int64_t part) {
   constexpr int kCacheLine = 16;  // of floats
   const bool rotated = w.c > w.n, taps_inside = w.w == 1 || w.w == -1;
   const T* source = w.data + oc * w.n + ic * w.c + part * max(w.n, w.c);
   if (part >= (rotated ? kWinogradPanel : kTileCols)) return;
-#pragma GCC unroll 9
-  for (int tap = 0; tap < 9; ++tap) {
+#pragma GCC unroll 25
+  for (int tap = 0; tap < Window * Window; ++tap) {
     const T* place = taps_inside && !rotated ? source + tap * kWinogradPanel
-                     : taps_inside           ? source - 8 + 2 * tap * kCacheLine
-                                             : source + tap / 3 * w.h + tap % 3 * w.w;
+                     : taps_inside           ? source + 1 - Window * Window + 2 * tap * kCacheLine
+                                             : source + tap / Window * w.h + tap % Window * w.w;
     __builtin_prefetch(place, 0, 2);
     if (rotated) __builtin_prefetch(place + kCacheLine, 0, 2);
   }
 }
 
-// -> weights [36, oc panel, ics, kTileCols]
-template <typename T>
+// -> weights [points, oc panel, ics, kTileCols]
+template <typename W, typename T>
 void winograd_transform_weight(const Conv2dWinograd<T>& conv, const WinogradWeightBlock& block, float* transformed,
                                float* scratch) {
   const int64_t point = conv.blocking.weight_floats;
-  for_each_panel(block, [&](int64_t o, int64_t i, int64_t channels, int64_t before) {
+  for_each_panel<W::kTaps>(block, [&](int64_t o, int64_t i, int64_t channels, int64_t before) {
     const float* panel = scratch;
     if (conv.packed_weight)
       panel = conv.packed_weight + block.index * conv.block_floats() + before;
     else
-      winograd_pack_panel(conv, block, o, i, channels, scratch);
+      winograd_pack_panel<W::kWindow>(conv, block, o, i, channels, scratch);
     const int64_t size = channels * kTileCols;
     float* u = transformed + o * block.ics + i * kTileCols;
     // Packed weights follow one another, also from one block of a chunk of output channels to the next.
-    const View4d<const float> packed{panel + 9 * size, 9 * kLanes, 0, 3 * kLanes, kLanes};
+    const View4d<const float> packed{panel + W::kTaps * size, W::kTaps * kLanes, 0, W::kWindow * kLanes, kLanes};
     const int64_t next = min(block.ic + i + kWinogradPanel, max(conv.shape.ic - kWinogradPanel, 0));
     for (int64_t at = 0, step = 0; at < size; at += kLanes, ++step) {
       if (conv.packed_weight)
-        winograd_prefetch(packed, 0, 0, step);
+        winograd_prefetch<W::kWindow>(packed, 0, 0, step);
       else
-        winograd_prefetch(conv.weight, block.oc + o, next, step);
-      const TileView<const float> from{panel + at, 3 * size, size};
-      const TileView<float> to{u + at, 6 * point, point};
-      conv.transformed_weight&& conv.shared ? transform_2d<3, 6>(winograd_weight, from, to, kStoreFar)
-                                            : transform_2d<3, 6>(winograd_weight, from, to, kStore);
+        winograd_prefetch<W::kWindow>(conv.weight, block.oc + o, next, step);
+      const TileView<const float> from{panel + at, W::kWindow * size, size};
+      const TileView<float> to{u + at, W::kPatch * point, point};
+      conv.transformed_weight&& conv.shared ? transform_2d<W::kWindow, W::kPatch>(W::kWeight, from, to, kStoreFar)
+                                            : transform_2d<W::kWindow, W::kPatch>(W::kWeight, from, to, kStore);
     }
   });
 }
 
-template <typename T>
+template <typename W, typename T>
 void conv2d_winograd_transform_weight(const Conv2dWinograd<T>& conv, int64_t index, float* scratch) {
-  winograd_transform_weight(conv, winograd_weight_block(conv, index),
-                            conv.transformed_weight + index * conv.blocking.transformed_floats(), scratch);
+  winograd_transform_weight<W>(conv, winograd_weight_block(conv, index),
+                               conv.transformed_weight + index * conv.blocking.transformed_floats(), scratch);
 }
 
-// sums [36, tiles, channels] -> the run's pixels, with bias and ReLU.
-template <typename T>
+// sums [points, tiles, channels] -> the run's pixels, with bias and ReLU.
+template <typename W, typename T>
 void winograd_transform_output(const Conv2dWinograd<T>& conv, const WinogradRun& run, int64_t oc, int64_t ocs,
                                const float* sums, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const View4d<T>& y = conv.output;
   const int64_t channels = round_up(ocs, kLanes), point = conv.blocking.sum_floats;
-  const int64_t row = run.h * kWinogradTile, col = run.w * kWinogradTile, width = run.tiles * kWinogradTile;
-  const int64_t rows = min(kWinogradTile, s.oh - row), cols = min(width, s.ow - col);
+  const int64_t row = run.h * W::kTile, col = run.w * W::kTile, width = run.tiles * W::kTile;
+  const int64_t rows = min(W::kTile, s.oh - row), cols = min(width, s.ow - col);
   T* const origin = conv.pool ? nullptr : y.data + run.n * y.n + oc * y.c + row * y.h + col * y.w;
   const auto transform = [&](auto* pixels, int64_t pixel_row, int64_t pixel, auto store_to) {
     for (int64_t c = 0; c < channels; c += kLanes) {
@@ -269,14 +201,14 @@ void winograd_transform_output(const Conv2dWinograd<T>& conv, const WinogradRun&
         store_to(place, activate(activation, value + bias));
       };
       for (int64_t t = 0; t < run.tiles; ++t) {
-        const TileView<const float> from{sums + (run.first + t) * channels + c, 6 * point, point};
-        transform_2d<6, 4>(winograd_output, from, TileView{pixels + t * kWinogradTile * pixel + c, pixel_row, pixel},
-                           finish);
+        const TileView<const float> from{sums + (run.first + t) * channels + c, W::kPatch * point, point};
+        transform_2d<W::kPatch, W::kTile>(W::kOutput, from,
+                                          TileView{pixels + t * W::kTile * pixel + c, pixel_row, pixel}, finish);
       }
     }
   };
   // A run that lies in a channels_last output as a whole is written there.
-  if (!conv.pool && y.c == 1 && channels == ocs && rows == kWinogradTile && cols == width)
+  if (!conv.pool && y.c == 1 && channels == ocs && rows == W::kTile && cols == width)
     return transform(origin, y.h, y.w, kStoreFar);
   const int64_t pixel_row = width * channels;
   if (!conv.pool) {
@@ -286,11 +218,11 @@ void winograd_transform_output(const Conv2dWinograd<T>& conv, const WinogradRun&
   // Which of its values wins a window shows when they are rounded.
   transform(scratch, pixel_row, channels, [](float* place, Vec value) { store(place, rounded<T>(value)); });
   const View4d<const float> view{scratch, 0, 1, pixel_row, channels};
-  store_pooled(*conv.pool, {view, run.n, row, rows, col, cols, oc, ocs}, scratch + kWinogradTile * pixel_row);
+  store_pooled(*conv.pool, {view, run.n, row, rows, col, cols, oc, ocs}, scratch + W::kTile * pixel_row);
 }
 
 // One part of a block of the stage, for all of the block's tasks.
-template <typename T>
+template <typename W, typename T>
 void conv2d_winograd_transform_input(const Conv2dWinograd<T>& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBlocking& b = conv.blocking;
@@ -300,13 +232,13 @@ void conv2d_winograd_transform_input(const Conv2dWinograd<T>& conv, int64_t task
   const int64_t all = min(block_begin + b.tiles, s.n * b.tiles_h * b.tiles_w);
   const int64_t begin = min(block_begin + part * kWinogradPart, all), end = min(begin + kWinogradPart, all);
   const int64_t ics = min(b.ic_chunk, s.ic - ic);
-  float* transformed = conv.patches + block * b.patch_floats() + chunk * kWinogradPoints * b.input_floats +
+  float* transformed = conv.patches + block * b.patch_floats() + chunk * W::kPoints * b.input_floats +
                        (begin - block_begin) * round_up(ics, kLanes);
   for_each_run(b, begin, end,
-               [&](const WinogradRun& run) { winograd_transform_input(conv, run, ic, ics, scratch, transformed); });
+               [&](const WinogradRun& run) { winograd_transform_input<W>(conv, run, ic, ics, scratch, transformed); });
 }
 
-// sums [36, tiles, ocs] (+)= input [36, tiles, ics] * weight [36, oc panel, ics, kTileCols]
+// sums [points, tiles, ocs] (+)= input [points, tiles, ics] * weight [points, oc panel, ics, kTileCols]
 void winograd_multiply(const Conv2dWinogradBlocking& b, const float* input, const float* weight, int64_t tiles,
                        int64_t ics, int64_t ocs, bool accumulate, float* sums) {
   GemmTile tile{};
@@ -319,7 +251,7 @@ void winograd_multiply(const Conv2dWinogradBlocking& b, const float* input, cons
   tile.split = true;
   tile.c_row = round_up(ocs, kLanes);
   tile.accumulate = accumulate;
-  for (int64_t point = 0; point < kWinogradPoints; ++point) {
+  for (int64_t point = 0; point < b.points(); ++point) {
     for (int64_t o = 0; o < ocs; o += kTileCols) {
       tile.a = input + point * b.input_floats;
       tile.b = weight + point * b.weight_floats + o * ics;
@@ -330,7 +262,7 @@ void winograd_multiply(const Conv2dWinogradBlocking& b, const float* input, cons
   }
 }
 
-template <typename T>
+template <typename W, typename T>
 void conv2d_winograd_forward(const Conv2dWinograd<T>& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBlocking& b = conv.blocking;
@@ -339,19 +271,19 @@ void conv2d_winograd_forward(const Conv2dWinograd<T>& conv, int64_t task, float*
   const int64_t begin = (conv.first_block + block) * b.tiles;
   const int64_t end = min(begin + b.tiles, s.n * b.tiles_h * b.tiles_w);
   float* sums = scratch;
-  float* run_pixels = sums + kWinogradPoints * b.sum_floats;
+  float* run_pixels = sums + W::kPoints * b.sum_floats;
   float* panel = run_pixels + b.run_floats;
   float* const own = panel + b.panel_floats;  // patches or weights
   const auto chunk_patches = [&](float* patches, int64_t chunk) {
-    return patches + chunk * kWinogradPoints * b.input_floats;
+    return patches + chunk * W::kPoints * b.input_floats;
   };
   const auto channels_of = [&](int64_t chunk) { return min(b.ic_chunk, s.ic - chunk * b.ic_chunk); };
 
   float* patches = conv.patches ? conv.patches + block * b.patch_floats() : own;
   for (int64_t chunk = 0; !conv.patches && chunk < b.ic_chunks; ++chunk)
     for_each_run(b, begin, end, [&](const WinogradRun& run) {
-      winograd_transform_input(conv, run, chunk * b.ic_chunk, channels_of(chunk), run_pixels,
-                               chunk_patches(patches, chunk));
+      winograd_transform_input<W>(conv, run, chunk * b.ic_chunk, channels_of(chunk), run_pixels,
+                                  chunk_patches(patches, chunk));
     });
   for (int64_t oc_chunk = task % tasks * own_chunks, left = own_chunks; left > 0; ++oc_chunk, --left) {
     const int64_t oc = oc_chunk * b.oc_chunk, ocs = min(b.oc_chunk, s.oc - oc);
@@ -361,19 +293,19 @@ void conv2d_winograd_forward(const Conv2dWinograd<T>& conv, int64_t task, float*
       if (conv.transformed_weight)
         weight = conv.transformed_weight + weights.index * b.transformed_floats();
       else
-        winograd_transform_weight(conv, weights, weight, panel);
+        winograd_transform_weight<W>(conv, weights, weight, panel);
       winograd_multiply(b, chunk_patches(patches, chunk), weight, end - begin, channels_of(chunk), ocs, chunk > 0,
                         sums);
     }
     for_each_run(b, begin, end,
-                 [&](const WinogradRun& run) { winograd_transform_output(conv, run, oc, ocs, sums, run_pixels); });
+                 [&](const WinogradRun& run) { winograd_transform_output<W>(conv, run, oc, ocs, sums, run_pixels); });
   }
 }
 
-template <typename T>
+template <typename W, typename T>
 constexpr Conv2dWinogradFunctions<T> conv2d_winograd_functions() {
-  return {conv2d_winograd_transform_input<T>, conv2d_winograd_forward<T>, conv2d_winograd_pack_weight<T>,
-          conv2d_winograd_transform_weight<T>};
+  return {conv2d_winograd_transform_input<W, T>, conv2d_winograd_forward<W, T>, conv2d_winograd_pack_weight<W, T>,
+          conv2d_winograd_transform_weight<W, T>};
 }
 
 }  // namespace

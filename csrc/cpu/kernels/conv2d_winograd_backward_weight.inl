@@ -1,8 +1,8 @@
 // Gradient of the weight in the Winograd domain, the forward transforms transposed:
 //
-//   grad_weight = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G      d: a 6x6 patch of the input, dy: a 4x4 tile
+//   grad_weight = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G      d: a patch of the input, dy: a tile
 //
-// so each of the 36 points is a matrix product, input channels x tiles times tiles x output channels.
+// so each of the points is a matrix product, input channels x tiles times tiles x output channels.
 //
 // A task owns a chunk of input channels x a chunk of output channels and every `splits`-th part of the blocks of tiles.
 // It transforms a block of both into scratch, multiplies point by point into its sums, and transforms these at the end.
@@ -14,48 +14,28 @@
 namespace convkit {
 namespace {
 
-// A dy and G^T m for one dimension: winograd_output and winograd_weight transposed.
-inline void winograd_grad_output(const Vec (&y)[4], Vec (&m)[6]) {
-  const Vec even1 = y[0] + 0.5625f * y[2], odd1 = 0.75f * y[1] + 0.421875f * y[3];
-  const Vec even2 = y[0] + 2.25f * y[2], odd2 = 1.5f * y[1] + 3.375f * y[3];
-  m[0] = y[0];
-  m[1] = even1 + odd1;
-  m[2] = even1 - odd1;
-  m[3] = even2 + odd2;
-  m[4] = even2 - odd2;
-  m[5] = y[3];
-}
-
-inline void winograd_grad_weight(const Vec (&u)[6], Vec (&w)[3]) {
-  constexpr float kScale0 = 64.0f / 81, kScale1 = -128.0f / 243, kScale2 = 32.0f / 243;
-  const Vec sum1 = kScale1 * (u[1] + u[2]), difference1 = kScale1 * (u[1] - u[2]);
-  const Vec sum2 = kScale2 * (u[3] + u[4]), difference2 = kScale2 * (u[3] - u[4]);
-  w[0] = kScale0 * u[0] + sum1 + sum2;
-  w[1] = 0.75f * difference1 + 1.5f * difference2;
-  w[2] = 0.5625f * sum1 + (2.25f * sum2 + u[5]);
-}
-
-// -> gradient [36, oc panel, tiles, kTileCols], channels rounded up to whole panels.
+// -> gradient [points, oc panel, tiles, kTileCols], channels rounded up to whole panels.
+template <typename W>
 void winograd_transform_grad_output(const Conv2dWinogradBackwardWeight& conv, const WinogradRun& run, int64_t tiles,
                                     int64_t oc, int64_t ocs, float* band, float* transformed) {
   const Conv2dShape& s = conv.shape;
   const int64_t channels = round_up(ocs, kTileCols), point = conv.blocking.grad_floats;
-  const int64_t columns = run.tiles * kWinogradTile;
+  const int64_t columns = run.tiles * W::kTile;
   const float* image = conv.grad_output.data + run.n * conv.grad_output.n + oc * conv.grad_output.c;
-  if (channels > ocs) fill_zero(band, kWinogradTile * columns * channels);
-  pack_band(conv.grad_output, image, {run.h * kWinogradTile, kWinogradTile, s.oh},
-            {run.w * kWinogradTile, columns, s.ow}, ocs, channels, band);
+  if (channels > ocs) fill_zero(band, W::kTile * columns * channels);
+  pack_band(conv.grad_output, image, {run.h * W::kTile, W::kTile, s.oh}, {run.w * W::kTile, columns, s.ow}, ocs,
+            channels, band);
   for (int64_t t = 0; t < run.tiles; ++t) {
-    const float* pixels = band + t * kWinogradTile * channels;
+    const float* pixels = band + t * W::kTile * channels;
     for (int64_t c = 0; c < channels; c += kLanes) {
       float* m = transformed + (c / kTileCols * tiles + run.first + t) * kTileCols + c % kTileCols;
-      transform_2d<4, 6>(winograd_grad_output, TileView<const float>{pixels + c, columns * channels, channels},
-                         TileView<float>{m, 6 * point, point}, kStore);
+      transform_2d<W::kTile, W::kPatch>(W::kGradOutput, TileView<const float>{pixels + c, columns * channels, channels},
+                                        TileView<float>{m, W::kPatch * point, point}, kStore);
     }
   }
 }
 
-// sums [36, ics, channels] += input [36, tiles, ics] transposed * gradient
+// sums [points, ics, channels] += input [points, tiles, ics] transposed * gradient
 void winograd_multiply_tiles(const Conv2dWinogradBackwardWeight& conv, const float* input, const float* grad,
                              int64_t tiles, int64_t ics, int64_t channels, bool accumulate, float* sums) {
   const Conv2dWinogradBackwardWeightBlocking& b = conv.blocking;
@@ -71,7 +51,7 @@ void winograd_multiply_tiles(const Conv2dWinogradBackwardWeight& conv, const flo
   tile.c_row = channels;
   tile.cols = kTileCols;
   tile.accumulate = accumulate;
-  for (int64_t point = 0; point < kWinogradPoints; ++point) {
+  for (int64_t point = 0; point < b.points(); ++point) {
     for (int64_t o = 0; o < channels; o += kTileCols) {
       tile.a = input + point * b.input_floats;
       tile.b = grad + point * b.grad_floats + o * tiles;
@@ -81,6 +61,7 @@ void winograd_multiply_tiles(const Conv2dWinogradBackwardWeight& conv, const flo
   }
 }
 
+template <typename W>
 void conv2d_winograd_backward_weight(const Conv2dWinogradBackwardWeight& conv, int64_t task, float* scratch) {
   const Conv2dShape& s = conv.shape;
   const Conv2dWinogradBackwardWeightBlocking& b = conv.blocking;
@@ -92,9 +73,9 @@ void conv2d_winograd_backward_weight(const Conv2dWinogradBackwardWeight& conv, i
   t.ics = min(b.ic_chunk, s.ic - t.ic);
   t.ocs = min(b.oc_chunk, s.oc - t.oc);
   float* input = scratch;
-  float* grad = input + kWinogradPoints * b.input_floats;
-  float* sums = grad + kWinogradPoints * b.grad_floats;
-  float* run_pixels = sums + kWinogradPoints * b.sum_floats;
+  float* grad = input + W::kPoints * b.input_floats;
+  float* sums = grad + W::kPoints * b.grad_floats;
+  float* run_pixels = sums + W::kPoints * b.sum_floats;
   const int64_t channels = round_up(t.ocs, kTileCols);
 
   const int64_t all = s.n * b.tiles_h * b.tiles_w;
@@ -102,8 +83,8 @@ void conv2d_winograd_backward_weight(const Conv2dWinogradBackwardWeight& conv, i
   for (int64_t block = first; block < last; ++block) {
     const int64_t begin = block * b.tiles, end = min(begin + b.tiles, all);
     for_each_run(b, begin, end, [&](const WinogradRun& run) {
-      winograd_transform_input(conv, run, t.ic, t.ics, run_pixels, input);
-      winograd_transform_grad_output(conv, run, end - begin, t.oc, t.ocs, run_pixels, grad);
+      winograd_transform_input<W>(conv, run, t.ic, t.ics, run_pixels, input);
+      winograd_transform_grad_output<W>(conv, run, end - begin, t.oc, t.ocs, run_pixels, grad);
     });
     winograd_multiply_tiles(conv, input, grad, end - begin, t.ics, channels, block > first, sums);
   }
@@ -111,10 +92,17 @@ void conv2d_winograd_backward_weight(const Conv2dWinogradBackwardWeight& conv, i
   const int64_t columns = round_up(b.oc_chunk, kTileCols), tap_floats = b.ic_chunk * columns;
   for (int64_t ic = 0; ic < t.ics; ++ic)
     for (int64_t c = 0; c < channels; c += kLanes)
-      transform_2d<6, 3>(winograd_grad_weight,
-                         TileView<const float>{sums + ic * channels + c, 6 * b.sum_floats, b.sum_floats},
-                         TileView<float>{run_pixels + ic * columns + c, 3 * tap_floats, tap_floats}, kStore);
+      transform_2d<W::kPatch, W::kWindow>(
+          W::kGradWeight, TileView<const float>{sums + ic * channels + c, W::kPatch * b.sum_floats, b.sum_floats},
+          TileView<float>{run_pixels + ic * columns + c, W::kWindow * tap_floats, tap_floats}, kStore);
   store_weight(conv, t, round_up(b.oc_chunk, kTileCols), run_pixels);
+}
+
+template <int Tile, int Window>
+constexpr Conv2dWinogradVariant conv2d_winograd_variant() {
+  using W = Winograd<Tile, Window>;
+  return {{conv2d_winograd_functions<W, float>(), conv2d_winograd_functions<W, BFloat16>()},
+          conv2d_winograd_backward_weight<W>};
 }
 
 }  // namespace
