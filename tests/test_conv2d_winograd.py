@@ -12,25 +12,31 @@ from tests._tree import python
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
-# n, in channels, (h, w), out channels, padding
+# n, in channels, (h, w), out channels, padding, window; small outputs have tiles of 2x2 pixels, others of 4x4
 CASES = [
-    (2, 64, (56, 56), 64, 1),
-    (1, 128, (28, 28), 128, 1),
-    (3, 20, (13, 13), 37, 0),  # channels and tiles that fill no vector
-    (1, 17, (9, 31), 33, 2),
-    (1, 300, (5, 6), 40, (0, 1)),
-    (2, 512, (7, 7), 64, 1),
-    (1, 3, (40, 80), 8, 1),
-    (1, 16, (1, 3), 16, 1),
+    (2, 64, (56, 56), 64, 1, 3),
+    (1, 128, (28, 28), 128, 1, 3),
+    (3, 20, (13, 13), 37, 0, 3),  # channels and tiles that fill no vector
+    (2, 20, (13, 13), 37, 0, 5),
+    (3, 36, (5, 6), 40, 1, 3),
+    (1, 17, (9, 31), 33, 2, 3),
+    (1, 17, (30, 31), 33, (4, 2), 5),
+    (1, 300, (5, 6), 40, (0, 1), 3),
+    (2, 512, (7, 7), 64, 1, 3),
+    (1, 3, (40, 80), 8, 1, 3),
+    (1, 16, (1, 3), 16, 1, 3),
+    (1, 16, (1, 3), 16, 2, 5),
+    (5, 130, (2, 2), 128, 1, 3),
 ]
-IDS = ["x".join(map(str, (case[0], case[1], *case[2], case[3]))) for case in CASES]
+WITH_POOLS = CASES[:5]
+IDS = ["x".join(map(str, (case[0], case[1], *case[2], case[3], case[5]))) for case in CASES]
 
 
 def make(case, memory_format, dtype=torch.float32):
-    n, ic, size, oc, padding = case
+    n, ic, size, oc, padding, window = case
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, ic, *size, generator=generator)
-    weight = torch.randn(oc, ic, 3, 3, generator=generator) * (9 * ic) ** -0.5
+    weight = torch.randn(oc, ic, window, window, generator=generator) * (window**2 * ic) ** -0.5
     bias = torch.randn(oc, generator=generator)
     x, weight = (t.to(dtype, memory_format=memory_format) for t in (x, weight))
     return x, weight, bias.to(dtype), padding
@@ -60,46 +66,53 @@ def test_values_and_gradients(case, memory_format, dtype):
 
 
 @pytest.mark.parametrize("kind", ["normal", "relu", "offset"])
-@pytest.mark.parametrize("channels", [16, 36, 64, 128, 200, 512])
-def test_relative_error_beside_direct_sums(channels, kind):
-    x = shapes.random((2, channels, 14, 14), kind="offset" if kind == "offset" else "normal", seed=1)
+@pytest.mark.parametrize("channels", [16, 24, 36, 64, 128, 200, 512])
+@pytest.mark.parametrize(("window", "size"), [(3, 4), (3, 14), (5, 7), (5, 14)])
+def test_relative_error_beside_direct_sums(window, size, channels, kind):
+    x = shapes.random((2, channels, size, size), kind="offset" if kind == "offset" else "normal", seed=1)
     x = x.relu() if kind == "relu" else x
-    weight = shapes.random((32, channels, 3, 3), seed=2)
-    exact = F.conv2d(x.double(), weight.double(), padding=1)
+    weight = shapes.random((32, channels, window, window), seed=2)
+    convolve = functools.partial(torch.conv2d, padding=window // 2)
+    exact = convolve(x.double(), weight.double())
     winograd, direct = (
-        tolerances.relative_error(convkit.conv2d(x, weight, padding=1, algorithm=algorithm), exact)
+        tolerances.relative_error(convkit.conv2d(x, weight, padding=window // 2, algorithm=algorithm), exact)
         for algorithm in ("winograd", "direct")
     )
-    assert winograd <= tolerances.WINOGRAD_TIMES_DIRECT * direct
+    assert winograd <= tolerances.WINOGRAD_TIMES_DIRECT[window] * direct
     assert winograd != direct
 
 
 @pytest.mark.parametrize("kind", ["normal", "relu", "offset"])
-@pytest.mark.parametrize("case", [(1, 64, 56, 32), (8, 16, 14, 32), (1, 200, 14, 40)], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [(1, 64, 56, 32, 3), (8, 16, 14, 32, 3), (1, 200, 14, 40, 3), (4, 64, 4, 64, 3), (1, 64, 12, 40, 5)],
+    ids=str,
+)
 def test_relative_error_of_the_gradient_of_the_weight(case, kind):
-    n, ic, size, oc = case
+    n, ic, size, oc, window = case
     x = shapes.random((n, ic, size, size), kind="offset" if kind == "offset" else "normal", seed=1)
     grad = shapes.random((n, oc, size, size), kind="offset" if kind == "offset" else "normal", seed=2)
     if kind == "relu":
         x, grad = x.relu(), grad.relu()
-    exact = torch.nn.grad.conv2d_weight(x.double(), (oc, ic, 3, 3), grad.double(), padding=1)
+    weight_size, padding = [oc, ic, window, window], [window // 2] * 4
+    exact = torch.nn.grad.conv2d_weight(x.double(), weight_size, grad.double(), padding=window // 2)
     winograd, direct = (
         tolerances.relative_error(
             torch.ops.convkit.conv2d_backward_weight(
-                grad, x, [oc, ic, 3, 3], False, [1, 1], [1, 1, 1, 1], [1, 1], 1, algorithm
+                grad, x, weight_size, False, [1, 1], padding, [1, 1], 1, algorithm
             ),
             exact,
         )
         for algorithm in ("winograd", "direct")
     )
     sparse = tolerances.WINOGRAD_SPARSE_WEIGHT_TIMES_DIRECT
-    assert winograd <= (sparse if kind == "relu" else tolerances.WINOGRAD_TIMES_DIRECT) * direct
+    assert winograd <= (sparse if kind == "relu" else tolerances.WINOGRAD_TIMES_DIRECT[window]) * direct
     assert winograd != direct
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["nchw", "channels_last"])
 @pytest.mark.parametrize("pool", [2, (2, 2, 0), 3, (2, 1, 0), (3, 2, 1), (1, 4, 0)], ids=str)
-@pytest.mark.parametrize("case", CASES[:4], ids=IDS[:4])
+@pytest.mark.parametrize("case", WITH_POOLS, ids=IDS[:5])
 def test_fused_pooling_gives_the_bits_of_the_ops_one_by_one(case, pool, memory_format):
     x, weight, bias, padding = make(case, memory_format)
     fused, grad, weight_grad = run(x, weight, bias, padding, "winograd", activation="relu", max_pool=pool)
@@ -113,7 +126,7 @@ def test_fused_pooling_gives_the_bits_of_the_ops_one_by_one(case, pool, memory_f
     assert torch.equal(weight_grad, weight.grad)
 
 
-@pytest.mark.parametrize("case", CASES[:4], ids=IDS[:4])
+@pytest.mark.parametrize("case", WITH_POOLS, ids=IDS[:5])
 def test_an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads(case):
     x, weight, bias, padding = make((8, *case[1:]), torch.channels_last)
     threads = torch.get_num_threads()
@@ -127,7 +140,7 @@ def test_an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads(
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("case", CASES[:4], ids=IDS[:4])
+@pytest.mark.parametrize("case", WITH_POOLS, ids=IDS[:5])
 def test_the_gradient_of_the_weight_has_the_same_bits_on_any_number_of_threads(case):
     operands = make((8, *case[1:]), torch.contiguous_format)
     threads = torch.get_num_threads()
@@ -164,7 +177,8 @@ def test_weights_far_from_one(scale):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"weight": torch.zeros(4, 4, 5, 5)}, "it needs a 3x3 window, not 5x5"),
+        ({"weight": torch.zeros(4, 4, 7, 7)}, "it needs a 3x3 or 5x5 window, not 7x7"),
+        ({"weight": torch.zeros(4, 4, 3, 5)}, "it needs a 3x3 or 5x5 window, not 3x5"),
         ({"stride": 2}, "it needs stride 1"),
         ({"dilation": 2}, "it needs dilation 1"),
         ({"groups": 2, "weight": torch.zeros(4, 2, 3, 3)}, "it needs groups=1"),
@@ -183,18 +197,27 @@ def chosen(*sizes, **arguments):
     return plan.algorithm, plan.passed_over.get("winograd")
 
 
+def chosen_for_weight(batch, window, size):
+    """The same of the gradient of the weight, for 128 channels."""
+    x, weight = torch.zeros(batch, 128, size, size), torch.zeros(128, 128, window, window, requires_grad=True)
+    plan = convkit.explain(lambda: convkit.conv2d(x, weight, padding=window // 2).sum().backward())
+    gradient = next(op for op in plan.ops if op.op == "conv2d_backward_weight")
+    return gradient.algorithm, gradient.passed_over.get("winograd")
+
+
 def test_auto_takes_winograd_where_it_pays():
-    assert chosen((1, 16, 7, 7), (16, 16, 3, 3), padding=1) == ("winograd", None)
+    assert chosen((1, 16, 4, 4), (16, 16, 3, 3), padding=1) == ("winograd", None)
+    assert chosen((1, 16, 7, 7), (16, 16, 5, 5), padding=2) == ("winograd", None)
     assert chosen((1, 15, 7, 7), (16, 15, 3, 3), padding=1) == ("direct", "there are fewer than 16 channels")
     assert chosen((1, 16, 7, 7), (15, 16, 3, 3), padding=1) == ("direct", "there are fewer than 16 channels")
-    algorithm, reason = chosen((1, 16, 8, 9), (16, 16, 3, 3))
+    assert chosen((1, 16, 5, 6), (16, 16, 3, 3)) == ("direct", "the output is less than 4 pixels high or wide")
+    algorithm, reason = chosen((1, 16, 6, 7), (16, 16, 5, 5), padding=2)
     assert (algorithm, reason) == ("direct", "the output is less than 7 pixels high or wide")
-    assert chosen((1, 128, 4, 4), (128, 128, 3, 3), padding=1)[0] == "winograd"
-    x, weight = torch.zeros(1, 16, 11, 14), torch.zeros(16, 16, 3, 3, requires_grad=True)
-    plan = convkit.explain(lambda: convkit.conv2d(x, weight, padding=1).sum().backward())
-    gradient = next(op for op in plan.ops if op.op == "conv2d_backward_weight")
-    assert gradient.algorithm == "direct"
-    assert gradient.passed_over["winograd"] == "the output is less than 12 pixels high or wide"
+    assert chosen((1, 128, 2, 2), (128, 128, 3, 3), padding=1)[0] == "winograd"
+    for batch, window, least in ((1, 3, 4), (1, 5, 12), (64, 5, 12), (64, 3, 2)):
+        assert chosen_for_weight(batch, window, least) == ("winograd", None)
+        reason = f"the output is less than {least} pixels high or wide"
+        assert chosen_for_weight(batch, window, least - 1) == ("direct", reason)
     for batch in (1, 64):  # the batch has no say: an image gives the same bits in any
         assert chosen((batch, 16, 9, 9), (16, 16, 3, 3))[0] == "winograd"
 

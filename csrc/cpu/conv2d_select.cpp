@@ -36,29 +36,37 @@ std::string refuse_winograd(const Conv2dProblem& problem) {
 // Few channels leave the transforms a large part of the work; below them, integers small enough to be exact in direct
 // sums stay exact in "auto".
 constexpr int64_t kLeastChannels = 16;
-// Few tiles do not pay for transforming the weights, and direct sums have few terms at the edges of a small image,
-// which their error profits from. With 7x7 pixels and 64 channels a call takes 1.08 times that of direct sums for one
-// image, 0.53 times for 16; with 4x4 pixels and 512 channels 1.57 and 0.38 times (AVX-512 on an AMD Zen 5).
-constexpr int64_t kLeastExtent = 7, kLeastExtentOfMany = 4, kManyChannels = 128;
-// The gradient of the weight: at 7x7 pixels its error is 3.3 to 5.3 times that of direct sums, at 12x12 2.1 to 4.3.
-constexpr int64_t kLeastExtentOfWeight = 12;
+// Few tiles do not pay for transforming the weights. With 3x3 windows, 64 channels and 4x4 pixels a call takes 1.06
+// times that of direct sums for one image, 0.59 times for 16; with 512 channels and 2x2 pixels 1.0 to 1.1 and 0.36
+// times (AVX-512 on an AMD Zen 5). With 5x5 windows, 64 channels and 7x7 pixels 0.98 times for one image; at 2x2 pixels
+// the error is 5 times that of direct sums, which meet few terms there.
+constexpr int64_t kManyChannels = 128;
+int64_t least_extent(const Conv2dShape& s) {
+  const bool many = min(s.ic, s.oc) >= kManyChannels;
+  return s.kh == 3 ? (many ? 2 : 4) : many ? 4 : 7;
+}
+// The gradient of the weight, 3x3: at 4x4 pixels and 64 channels 1.13 times for one image, 0.41 for 64. 5x5: at 10x10
+// pixels its error is 3.4 times that of direct sums, at 12x12 3.0.
+int64_t least_extent_of_weight(const Conv2dShape& s) {
+  constexpr int64_t kManyPixels = 64;  // 512 channels, 2x2 pixels, 64 images: 0.25 times; one image 1.7
+  return s.kh == 5 ? 12 : s.n * s.oh * s.ow >= kManyPixels ? least_extent(s) : 4;
+}
 
 // Direct sums of bfloat16 pairs take half as long. Against them 16 channels at 56x56 take 1.28 times as long, 32 0.92;
-// 7x7 pixels with 512 channels 1.67 times for one image, 0.76 for 8; 14x14 pixels 0.95 and 0.78 times.
-constexpr int64_t kLeastChannelsOfPairs = 32, kLeastExtentOfPairs = 8;
+// 7x7 pixels with 512 channels 1.67 times for one image, 0.76 for 8; 14x14 pixels 0.95 and 0.78 times. 5x5 windows take
+// 1.17 times as long with 32 channels at 28x28, 0.93 with 64.
+constexpr int64_t kLeastExtentOfPairs = 8;
+int64_t least_channels_of_pairs(const Conv2dShape& s) { return s.kh == 3 ? 32 : 64; }
 
 std::string avoid_winograd(const Conv2dProblem& problem) {
   const Conv2dShape& s = problem.shape;
   if (get_float32_algorithm() == "direct") return "set_float32_algorithm('direct') is in force";
   const bool of_weight = problem.direction == Conv2dDirection::kBackwardWeight;
   const bool pairs = !of_weight && uses_pairs(problem);
-  const int64_t channels = pairs ? kLeastChannelsOfPairs : kLeastChannels;
+  const int64_t channels = pairs ? least_channels_of_pairs(s) : kLeastChannels;
   const char* why = pairs ? ", and direct sums multiply bfloat16 in pairs" : "";
   if (min(s.ic, s.oc) < channels) return concat("there are fewer than ", channels, " channels", why);
-  const int64_t least = of_weight                          ? kLeastExtentOfWeight
-                        : pairs                            ? kLeastExtentOfPairs
-                        : min(s.ic, s.oc) >= kManyChannels ? kLeastExtentOfMany
-                                                           : kLeastExtent;
+  const int64_t least = of_weight ? least_extent_of_weight(s) : pairs ? kLeastExtentOfPairs : least_extent(s);
   if (min(s.oh, s.ow) < least) return concat("the output is less than ", least, " pixels high or wide", why);
   return "";
 }

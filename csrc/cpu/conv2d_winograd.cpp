@@ -23,13 +23,21 @@ constexpr int64_t kOwnTiles = 32, kManyBlocks = 12, kOwnChannels = 256;
 constexpr int64_t kRunPixels = 32;
 constexpr int64_t kCacheLine = 16;  // keeps the 36 points of one place apart: they lie in different sets of a cache
 
-// The tile that takes fewer products; the smaller one rounds less.
+// The tile that takes less to multiply four images and to transform the weights.
 WinogradSizes winograd_sizes(const Conv2dShape& s) {
+  constexpr int64_t kImages = 4, kWeights = 6;  // in tiles
   const WinogradSizes small{2, s.kh}, large{4, s.kh};
-  const auto products = [&](const WinogradSizes& of) {
-    return (4 * ceil_div(s.oh, of.tile) * ceil_div(s.ow, of.tile) + 6) * of.points();
+  const auto work = [&](const WinogradSizes& of) {
+    return (kImages * ceil_div(s.oh, of.tile) * ceil_div(s.ow, of.tile) + kWeights) * of.points();
   };
-  return s.kh == 5 || products(small) <= products(large) ? small : large;
+  return s.kh == 5 || work(small) <= work(large) ? small : large;
+}
+
+// The gradient of the weight of a small output has a few large terms for each weight: at 7x7 pixels the error of the
+// large tile is 3.3 to 5.3 times that of direct sums, at 12x12 2.1 to 4.3; that of the small tile 1.2 to 1.7 times.
+WinogradSizes winograd_backward_weight_sizes(const Conv2dShape& s) {
+  constexpr int64_t kLeastExtent = 12;
+  return min(s.oh, s.ow) < kLeastExtent ? WinogradSizes{2, s.kh} : winograd_sizes(s);
 }
 
 }  // namespace
@@ -140,7 +148,7 @@ Conv2dWinogradBackwardWeightBlocking conv2d_winograd_backward_weight_blocking(co
   constexpr int64_t kBlocksPerSplit = 256;  // additions to one sum
   constexpr int64_t kChannels = 128;        // of input and of output: transforming them is small beside the products
   Conv2dWinogradBackwardWeightBlocking b;
-  static_cast<WinogradSizes&>(b) = min(s.oh, s.ow) < 12 ? WinogradSizes{2, s.kh} : winograd_sizes(s);
+  static_cast<WinogradSizes&>(b) = winograd_backward_weight_sizes(s);
   b.tiles_h = ceil_div(s.oh, b.tile), b.tiles_w = ceil_div(s.ow, b.tile);
   const Chunks tiles = cut(s.n * b.tiles_h * b.tiles_w, kTiles, 1);
   b.tiles = tiles.size, b.tile_blocks = tiles.number;

@@ -76,12 +76,15 @@ struct WinogradPoints<6> {
   static void collect(const Vec (&v)[6], Vec (&a)[N]) {
     static_assert(2 <= N && N <= 5);
     const Vec sum1 = v[1] + v[2], difference1 = v[1] - v[2], sum2 = v[3] + v[4], difference2 = v[3] - v[4];
+    // The same power of both points, whose ratio is a power of 2.
+    const auto power = [&](bool last, const Vec& first, float of_first, const Vec& second, float of_second) {
+      return last ? of_first * first + (of_second * second + v[5]) : of_first * (first + of_second / of_first * second);
+    };
     a[0] = v[0] + sum1 + sum2;
-    a[1] = 0.75f * (difference1 + 2.0f * difference2);
-    if constexpr (N > 2) a[2] = 0.5625f * (sum1 + 4.0f * sum2);
-    if constexpr (N > 3) a[3] = 0.421875f * (difference1 + 8.0f * difference2);
-    if constexpr (N > 4) a[4] = 0.31640625f * (sum1 + 16.0f * sum2);
-    a[N - 1] += v[5];
+    a[1] = power(N == 2, difference1, 0.75f, difference2, 1.5f);
+    if constexpr (N > 2) a[2] = power(N == 3, sum1, 0.5625f, sum2, 2.25f);
+    if constexpr (N > 3) a[3] = power(N == 4, difference1, 0.421875f, difference2, 3.375f);
+    if constexpr (N > 4) a[4] = power(N == 5, sum1, 0.31640625f, sum2, 5.0625f);
   }
 
   static void scale(Vec (&v)[6]) {
