@@ -36,6 +36,7 @@ struct DepthwisePixels {
   int64_t input_h, input_w;  // strides of a tap
   int64_t pixel;             // stride of an output pixel in the input
   Range taps_h, taps_w;
+  Range cols;           // of the input columns of rows of three taps: those inside the image
   const float* weight;  // [kh, kw, channels]
   int64_t kw, channels;
   const float* bias;  // or null
@@ -71,8 +72,8 @@ void depthwise_pixels(const DepthwisePixels& pixels) {
   });
 }
 
-// Rows of three neighbouring taps, Stride apart: each vector of the input is loaded once.
-template <int Stride, int Pixels>
+// Rows of three neighbouring taps: each vector of the input is loaded once. Edge: not all columns lie in the image.
+template <int Stride, bool Edge, int Pixels>
 void depthwise_pixels_3(const DepthwisePixels& pixels) {
   // A copy, which no store can change: its members stay in registers.
   for_each_vector_of(pixels.channels, [p = pixels](int64_t c, auto lanes) {
@@ -83,7 +84,9 @@ void depthwise_pixels_3(const DepthwisePixels& pixels) {
       const Vec weight[3] = {lanes.load(w), lanes.load(w + p.channels), lanes.load(w + 2 * p.channels)};
 #pragma GCC unroll 16
       for (int col = 0; col < (Pixels - 1) * Stride + 3; ++col) {
-        const Vec value = lanes.load(x + col * p.input_w);
+        if (Edge && (col < p.cols.begin || col >= p.cols.end)) continue;
+        Vec value = lanes.load(x + col * p.input_w);
+        keep_in_register(value);  // or gcc loads it for each product
 #pragma GCC unroll 6
         for (int pixel = 0; pixel < Pixels; ++pixel) {
           const int tap = col - pixel * Stride;
@@ -98,67 +101,71 @@ void depthwise_pixels_3(const DepthwisePixels& pixels) {
 typedef void DepthwisePixelsFunction(const DepthwisePixels&);
 
 // One for each number of pixels, up to kDepthwisePixels.
-constexpr DepthwisePixelsFunction* kDepthwisePixels3[2][kDepthwisePixels] = {
-    {depthwise_pixels_3<1, 1>, depthwise_pixels_3<1, 2>, depthwise_pixels_3<1, 3>, depthwise_pixels_3<1, 4>,
-     depthwise_pixels_3<1, 5>, depthwise_pixels_3<1, 6>},
-    {depthwise_pixels_3<2, 1>, depthwise_pixels_3<2, 2>, depthwise_pixels_3<2, 3>, depthwise_pixels_3<2, 4>,
-     depthwise_pixels_3<2, 5>, depthwise_pixels_3<2, 6>}};
 constexpr DepthwisePixelsFunction* kDepthwisePixelsAny[kDepthwisePixels] = {depthwise_pixels<1>, depthwise_pixels<2>,
                                                                             depthwise_pixels<3>, depthwise_pixels<4>,
                                                                             depthwise_pixels<5>, depthwise_pixels<6>};
-
-// Calls for pixels of the next row: the tiles of a row read and write at too many places for the hardware to follow.
-// (Always inlined: gcc takes a function that only prefetches for one without effect, and drops it.)
-[[gnu::always_inline]] inline void prefetch_pixels(const float* p, int64_t pixel, int64_t pixels, int64_t channels) {
-  constexpr int64_t kCacheLine = 16;  // floats
-  for (int64_t i = 0; i < pixels; ++i)
-    for (int64_t c = 0; c < channels; c += kCacheLine) __builtin_prefetch(p + i * pixel + c, 0, 2);
-}
+template <int Stride, bool Edge>
+constexpr DepthwisePixelsFunction* kDepthwisePixels3[kDepthwisePixels] = {
+    depthwise_pixels_3<Stride, Edge, 1>, depthwise_pixels_3<Stride, Edge, 2>, depthwise_pixels_3<Stride, Edge, 3>,
+    depthwise_pixels_3<Stride, Edge, 4>, depthwise_pixels_3<Stride, Edge, 5>, depthwise_pixels_3<Stride, Edge, 6>};
 
 struct DepthwiseTask {
   int64_t n, row, rows, channel, channels;
 };
 
+// Output columns [begin, end) of a row.
+struct DepthwiseStrip {
+  int64_t row, begin, end;
+};
+
+void depthwise_strip(const Conv2dDepthwise& conv, const DepthwiseTask& t, const DepthwiseStrip& strip,
+                     const float* weight) {
+  const Conv2dShape& s = conv.shape;
+  const View4d<const float>& x = conv.input;
+  const View4d<float>& y = conv.output;
+  const int64_t window = (s.kw - 1) * s.dilation_w + 1;
+  const bool three = s.kw == 3 && s.dilation_w == 1 && s.stride_w <= 2;
+  DepthwisePixels p;
+  p.input_h = s.dilation_h * x.h, p.input_w = s.dilation_w * x.w, p.pixel = s.stride_w * x.w;
+  p.taps_h = taps_inside(strip.row, s.stride_h, s.pad_top, s.dilation_h, s.kh, s.ih);
+  p.weight = weight, p.kw = s.kw, p.channels = t.channels;
+  p.bias = conv.bias ? conv.bias + t.channel : nullptr;
+  p.activation = conv.activation;
+  p.output_pixel = y.w;
+  const float* input = x.data + t.n * x.n + (strip.row * s.stride_h - s.pad_top) * x.h - s.pad_left * x.w + t.channel;
+  float* output = y.data + t.n * y.n + strip.row * y.h + t.channel;
+  for (int64_t col = strip.begin; col < strip.end;) {
+    const int64_t left = strip.end - col, first = col * s.stride_w - s.pad_left;
+    int64_t pixels = ceil_div(left, ceil_div(left, kDepthwisePixels));  // tiles of nearly the same width
+    const int64_t cols = (pixels - 1) * s.stride_w + window;
+    const bool edge = first < 0 || first + cols > s.iw;
+    if (edge && !three) pixels = first < 0 ? 1 : clamp((s.iw - first - window) / s.stride_w + 1, 1, pixels);
+    p.input = input + col * p.pixel;
+    p.output = output + col * y.w;
+    p.taps_w = taps_inside(col, s.stride_w, s.pad_left, s.dilation_w, s.kw, s.iw);
+    p.cols = inside(first, cols, s.iw);
+    const auto& functions = !three            ? kDepthwisePixelsAny
+                            : s.stride_w == 1 ? (edge ? kDepthwisePixels3<1, true> : kDepthwisePixels3<1, false>)
+                                              : (edge ? kDepthwisePixels3<2, true> : kDepthwisePixels3<2, false>);
+    functions[pixels - 1](p);
+    col += pixels;
+  }
+}
+
 void depthwise_channels_last(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* weight) {
   const Conv2dShape& s = conv.shape;
-  const View4d<const float>&x = conv.input, &w = conv.weight;
-  const View4d<float>& y = conv.output;
-  for (int64_t tap = 0; tap < s.kh * s.kw; ++tap)
-    strided_copy(w.data + t.channel * w.n + tap / s.kw * w.h + tap % s.kw * w.w, 0, w.n, weight + tap * t.channels, 0,
-                 1, t.channels);
-  const bool three = s.kw == 3 && s.dilation_w == 1 && s.stride_w <= 2;
-  constexpr int64_t kInCache = 1 << 21;  // floats; prefetching what the last cache holds costs 10 to 20 %
-  const bool large = s.ih * x.h + s.oh * y.h > kInCache;
-  const auto& functions = three ? kDepthwisePixels3[s.stride_w - 1] : kDepthwisePixelsAny;
-  // Columns at which every tap meets the image.
-  const Range first = outputs_inside(-s.pad_left, s.stride_w, s.iw, s.ow);
-  const Range last = outputs_inside((s.kw - 1) * s.dilation_w - s.pad_left, s.stride_w, s.iw, s.ow);
-  for (int64_t row = t.row; row < t.row + t.rows; ++row) {
-    DepthwisePixels p;
-    p.input_h = s.dilation_h * x.h, p.input_w = s.dilation_w * x.w, p.pixel = s.stride_w * x.w;
-    p.taps_h = taps_inside(row, s.stride_h, s.pad_top, s.dilation_h, s.kh, s.ih);
-    p.weight = weight, p.kw = s.kw, p.channels = t.channels;
-    p.bias = conv.bias ? conv.bias + t.channel : nullptr;
-    p.activation = conv.activation;
-    p.output_pixel = y.w;
-    const float* input = x.data + t.n * x.n + (row * s.stride_h - s.pad_top) * x.h - s.pad_left * x.w + t.channel;
-    float* output = y.data + t.n * y.n + row * y.h + t.channel;
-    const int64_t next_row = (row + 1) * s.stride_h - s.pad_top + (s.kh - 1) * s.dilation_h;
-    const bool prefetch = large && next_row >= 0 && next_row < s.ih && row + 1 < s.oh;
-    const float* next = x.data + t.n * x.n + next_row * x.h - s.pad_left * x.w + t.channel;
-    for (int64_t col = 0; col < s.ow;) {
-      const bool inside = col >= first.begin && col < last.end;
-      const int64_t pixels = inside ? min(kDepthwisePixels, last.end - col) : 1;
-      p.input = input + col * p.pixel;
-      p.output = output + col * y.w;
-      p.taps_w = inside ? Range{0, s.kw} : taps_inside(col, s.stride_w, s.pad_left, s.dilation_w, s.kw, s.iw);
-      if (prefetch && inside) {
-        prefetch_pixels(next + col * p.pixel, x.w, pixels * s.stride_w, t.channels);
-      }
-      (inside ? functions : kDepthwisePixelsAny)[pixels - 1](p);
-      col += pixels;
-    }
-  }
+  const View4d<const float>& w = conv.weight;
+  const bool rows_in_turn = w.h == s.kw * w.w;
+  for (int64_t tap = 0, taps = rows_in_turn ? s.kh * s.kw : s.kw; tap < s.kh * s.kw; tap += taps)
+    strided_copy(w.data + t.channel * w.n + tap / s.kw * w.h, w.w, w.n, weight + tap * t.channels, t.channels, taps,
+                 t.channels);
+  // Strips of columns whose input stays in L1 for the next row.
+  constexpr int64_t kStripFloats = 8192;
+  const int64_t pixels = kStripFloats / (s.kh * s.stride_w * t.channels);
+  const int64_t width = max(pixels / kDepthwisePixels, 1) * kDepthwisePixels;
+  for (int64_t begin = 0; begin < s.ow; begin += width)
+    for (int64_t row = t.row; row < t.row + t.rows; ++row)
+      depthwise_strip(conv, t, {row, begin, min(begin + width, s.ow)}, weight);
 }
 
 // ---- planes

@@ -224,6 +224,17 @@ inline Vec activate(Activation activation, Vec x) {
   return activation == Activation::kRelu6 ? (positive > six ? six : positive) : positive;
 }
 
+// Hides from the compiler where x came from.
+inline void keep_in_register(Vec& x) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(x));
+#elif defined(__x86_64__)
+  __asm__("" : "+x"(x));
+#else
+  (void)x;
+#endif
+}
+
 // Lanes of a followed by lanes of b, picked by constant indices.
 template <int... Index>
 inline Vec pick(Vec a, Vec b, std::integer_sequence<int, Index...>) {
