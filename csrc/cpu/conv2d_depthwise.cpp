@@ -30,7 +30,8 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Co
   Conv2dDepthwiseBlocking b;
   b.channels_last = channels_last;
   const bool whole_pixels = channels_last && direction != Conv2dDirection::kBackwardWeight;
-  const Chunks channels = cut(s.oc, whole_pixels ? kChannelsLast : kChannels, kernels.lanes);
+  b.packed = !channels_last && direction != Conv2dDirection::kBackwardWeight && s.oc >= kernels.lanes;
+  const Chunks channels = cut(s.oc, b.packed ? kernels.lanes : whole_pixels ? kChannelsLast : kChannels, kernels.lanes);
   b.channels = channels.size, b.channel_chunks = channels.number;
   b.row = round_up(s.ow, kernels.lanes);
   const int64_t rows_limit = min(kBandPixels / b.row, kTaskNumel / (b.row * b.channels));
@@ -42,6 +43,10 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Co
   const int64_t taps = s.kh * s.kw;
   b.plane_floats = round_up(b.band_h * s.stride_w * b.band_w, 16);
   b.row_floats = b.rows * b.row;
+  if (b.packed) {
+    b.plane_floats = b.band_h * s.iw * b.channels;
+    b.row_floats = b.rows * s.ow * b.channels;
+  }
   b.weight_floats = round_up(2 * taps * b.channels, 16);
   b.offset_floats = 2 * taps;
   return b;

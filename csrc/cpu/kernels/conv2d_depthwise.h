@@ -9,14 +9,15 @@ namespace convkit {
 // How one call is cut: into tasks over images, bands of output rows and chunks of channels. A function of shape and
 // vector width (csrc/cpu/conv2d_depthwise.cpp).
 struct Conv2dDepthwiseBlocking {
-  bool channels_last;  // the kernel with channels in the lanes
+  bool channels_last;  // channels are in the lanes
+  bool packed;         // the same after a copy; neither: columns are in the lanes
   int64_t channels, channel_chunks;
   int64_t rows, row_bands;
   int64_t row;             // output columns, rounded up to whole vectors
   int64_t band_h, band_w;  // input rows, and columns of one stride phase, that a band of rows reads
   int64_t splits;          // of backward_weight: the images are dealt to this many tasks, whose sums are added in order
-  // Scratch: one channel's input band, its band of the gradient or row of the output, the weights or sums of a chunk,
-  // and where each tap lies in the input band.
+  // Scratch: the input band of one channel or of packed ones, the band of the gradient, row or band of the output, the
+  // weights or sums of a chunk, and where each tap lies in the input band.
   int64_t plane_floats, row_floats, weight_floats, offset_floats;
 
   int64_t scratch_bytes() const { return (plane_floats + row_floats + weight_floats + offset_floats) * 4; }

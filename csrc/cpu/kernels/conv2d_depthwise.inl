@@ -1,9 +1,10 @@
 // Depthwise convolution: every channel has a window of its own, so there is nothing to sum over but its taps, and the
 // work is as much loading as multiplying.
 //
-// channels_last puts channels in the lanes and reads the input where it lies. Any other layout goes channel by channel:
-// the band of a plane is packed with its columns sorted by stride phase, so that the pixels that a tap meets are
-// contiguous, and output columns are in the lanes. Both add up the taps in row-major order, then the bias.
+// channels_last puts channels in the lanes and reads the input where it lies; any other layout is turned so, a vector
+// of channels at a time. Fewer channels than lanes, and the gradient of the weight, go channel by channel: the band of
+// a plane is packed with its columns sorted by stride phase, so that the pixels that a tap meets are contiguous, and
+// output columns are in the lanes. All add up the taps in row-major order, then the bias.
 #pragma once
 
 #include "cpu/kernels/conv2d_depthwise.h"
@@ -155,10 +156,11 @@ void depthwise_strip(const Conv2dDepthwise& conv, const DepthwiseTask& t, const 
 void depthwise_channels_last(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* weight) {
   const Conv2dShape& s = conv.shape;
   const View4d<const float>& w = conv.weight;
-  const bool rows_in_turn = w.h == s.kw * w.w;
-  for (int64_t tap = 0, taps = rows_in_turn ? s.kh * s.kw : s.kw; tap < s.kh * s.kw; tap += taps)
-    strided_copy(w.data + t.channel * w.n + tap / s.kw * w.h, w.w, w.n, weight + tap * t.channels, t.channels, taps,
-                 t.channels);
+  // Taps that lie side by side, forwards or backwards, are copied together.
+  const int64_t taps = w.h == s.kw * w.w ? s.kh * s.kw : s.kw, step = w.w < 0 ? -1 : 1, last = step < 0 ? taps - 1 : 0;
+  for (int64_t tap = 0; tap < s.kh * s.kw; tap += taps)
+    strided_copy(w.data + t.channel * w.n + tap / s.kw * w.h + last * w.w, step * w.w, w.n,
+                 weight + (tap + last) * t.channels, step * t.channels, taps, t.channels);
   // Strips of columns whose input stays in L1 for the next row.
   constexpr int64_t kStripFloats = 8192;
   const int64_t pixels = kStripFloats / (s.kh * s.stride_w * t.channels);
@@ -166,6 +168,33 @@ void depthwise_channels_last(const Conv2dDepthwise& conv, const DepthwiseTask& t
   for (int64_t begin = 0; begin < s.ow; begin += width)
     for (int64_t row = t.row; row < t.row + t.rows; ++row)
       depthwise_strip(conv, t, {row, begin, min(begin + width, s.ow)}, weight);
+}
+
+// Any other layout: a band of a vector of channels is copied as channels_last, and so the result back.
+void depthwise_packed(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* scratch) {
+  const Conv2dShape& s = conv.shape;
+  const Conv2dDepthwiseBlocking& b = conv.blocking;
+  const View4d<const float>& x = conv.input;
+  const View4d<float>& y = conv.output;
+  float* pixels = scratch + b.plane_floats;
+  const int64_t top = t.row * s.stride_h - s.pad_top, last = (t.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h;
+  const int64_t begin = clamp(top, 0, s.ih), rows = clamp(top + last + 1, begin, s.ih) - begin;
+  const bool dense = x.h == s.iw * x.w;
+  const int64_t copied = dense ? rows : 1;  // rows at once
+  for (int64_t row = 0; row < rows; row += copied)
+    strided_copy(x.data + t.n * x.n + t.channel * x.c + (begin + row) * x.h, x.w, x.c, scratch + row * s.iw * kLanes,
+                 kLanes, copied * s.iw, t.channels);
+
+  Conv2dDepthwise own = conv;
+  own.input = {scratch - begin * s.iw * kLanes, 0, 1, s.iw * kLanes, kLanes};
+  own.weight.data += t.channel * conv.weight.n;
+  if (conv.bias) own.bias += t.channel;
+  own.output = {pixels - t.row * s.ow * kLanes, 0, 1, s.ow * kLanes, kLanes};
+  depthwise_channels_last(own, {0, t.row, t.rows, 0, t.channels}, pixels + b.row_floats);
+
+  float* origin = y.data + t.n * y.n + t.channel * y.c + t.row * y.h;
+  const int64_t stored = y.h == s.ow * y.w ? t.rows : 1;
+  store_pixels(pixels, s.ow * kLanes, kLanes, y, origin, t.rows / stored, stored * s.ow, t.channels);
 }
 
 // ---- planes
@@ -261,6 +290,8 @@ void conv2d_depthwise_forward(const Conv2dDepthwise& conv, int64_t task, float* 
   t.channels = min(b.channels, conv.shape.oc - t.channel);
   if (b.channels_last)
     depthwise_channels_last(conv, t, scratch);
+  else if (b.packed)
+    depthwise_packed(conv, t, scratch);
   else
     depthwise_planes(conv, t, scratch);
 }
