@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.nn.modules.utils import _pair
 from torch.nn.utils import parametrize
 
-from convkit._optimize_calls import rewrite_calls
+from convkit._optimize_calls import RELU6_ALONE, rewrite_calls
 from convkit.nn import fused, modules
 from convkit.nn.rewritten import Rewritten, is_hooked
 
@@ -204,11 +204,11 @@ def optimize(model):
     either can be trained, loaded and saved; ``model`` itself is left alone. :class:`torch.nn.Conv2d`, ``Linear``,
     ``MaxPool2d`` and ``ReLU`` become convkit's. A run of convolution, ``BatchNorm2d``, ``ReLU`` or ``ReLU6`` and
     ``MaxPool2d`` (each but the first may be absent) becomes one op where nobody else sees what lies between, whether a
-    ``forward`` calls modules or ``F.relu``, ``torch.relu``, ``x.relu()`` and ``F.max_pool2d``, and wherever it calls a
-    module again. ``BatchNorm2d`` is folded into the convolution's weight while it is in evaluation mode: at each call,
-    or, if ``model`` is in evaluation mode, here and now for all calls without gradient. Such a copy need not see later
-    changes of the weights, until ``train()``, ``to()`` or ``load_state_dict()`` is called on it. ``train()`` and
-    ``eval()`` work as before.
+    ``forward`` calls modules or ``F.relu``, ``torch.relu``, ``x.relu()``, ``F.relu6`` (or ``F.hardtanh`` from 0 to 6)
+    and ``F.max_pool2d``, and wherever it calls a module again. ``BatchNorm2d`` is folded into the convolution's weight
+    while it is in evaluation mode: at each call, or, if ``model`` is in evaluation mode, here and now for all calls
+    without gradient. Such a copy need not see later changes of the weights, until ``train()``, ``to()`` or
+    ``load_state_dict()`` is called on it. ``train()`` and ``eval()`` work as before.
 
     What convkit does not know stays as it is and is listed with the reason: modules with hooks, subclasses,
     parametrized or shared modules, padding modes other than zeros, parameters that are not float32 or bfloat16 on the
@@ -252,9 +252,10 @@ def optimize(model):
         if run[0][0] not in rewritten:
             report.fused.append(tuple(name for name, _ in run))
         report.swapped.update({name: type(module) for name, module in run})
+    in_runs = {name for run in report.fused for name in run}
     for name, module in known.items():
-        if isinstance(module, nn.ReLU6):
-            report.left.setdefault(name, "convkit has ReLU6 only behind a convolution of its own")
+        if isinstance(module, nn.ReLU6) and name not in in_runs:
+            report.left.setdefault(name, RELU6_ALONE)
         if not model.training and isinstance(module, modules.Conv2d):
             module.freeze()
     for module in model.modules():

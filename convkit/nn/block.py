@@ -1,7 +1,18 @@
 """Convolution, ReLU and max-pooling as one module."""
 
+from torch.nn import functional
+
 from convkit.nn.modules import Conv2d
 from convkit.ops.conv2d import conv2d
+from convkit.ops.max_pool2d import max_pool2d
+from convkit.ops.relu import relu
+
+
+def activate_and_pool(input, activation, max_pool, inplace=False):
+    """The activation and the max-pooling of a block where they are no part of its convolution."""
+    if activation:
+        input = {"relu": relu, "relu6": functional.relu6}[activation](input, inplace)
+    return max_pool2d(input, *max_pool) if max_pool else input
 
 
 class ConvBlock2d(Conv2d):
