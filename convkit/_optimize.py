@@ -16,6 +16,7 @@ from torch.nn.modules.utils import _pair
 from torch.nn.utils import parametrize
 
 from convkit._optimize_calls import RELU6_ALONE, rewrite_calls
+from convkit._text import counted
 from convkit.nn import fused, modules
 from convkit.nn.rewritten import Rewritten, is_hooked
 
@@ -44,7 +45,8 @@ class Report:
     left: dict = field(default_factory=dict)
 
     def __str__(self):
-        lines = [f"{len(self.swapped)} modules swapped, {len(self.fused)} runs fused, {len(self.left)} left"]
+        swapped, fused = counted(len(self.swapped), "module"), counted(len(self.fused), "run")
+        lines = [f"{swapped} swapped, {fused} fused, {len(self.left)} left"]
         lines += [f"  fused: {' + '.join(run)}" for run in self.fused]
         lines += [f"  left: {name or 'the model'}: {reason}" for name, reason in self.left.items()]
         return "\n".join(lines)
@@ -73,6 +75,12 @@ def _reason_to_leave(module, places):
         if parameter.dtype not in (torch.float32, torch.bfloat16):
             return f"its {name} is {parameter.dtype}, for which convkit has no fast kernel yet"
     return None
+
+
+def _is_exported(module):
+    """Whether torch.export made the module: its graph calls aten's operators where there were modules."""
+    nodes = module.graph.nodes if isinstance(module, fx.GraphModule) else ()
+    return any(getattr(node.target, "namespace", None) == "aten" for node in nodes)
 
 
 class _Tracer(fx.Tracer):
@@ -224,10 +232,14 @@ def optimize(model):
         (model, :class:`Report`)
 
     Raises:
-        TypeError: ``model`` is not a module.
+        TypeError: ``model`` is not a module, or a part of it is a :class:`torch.jit.ScriptModule`.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"optimize: model must be a torch.nn.Module, but got {type(model).__name__}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"has a {type(module).__name__} at {name}" if name else f"is a {type(module).__name__}"
+            raise TypeError(f"optimize: model {what}, whose code is not Python's: optimize before torch.jit compiles")
     kept = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     model = copy.deepcopy(model, kept)
     report = Report()
@@ -236,6 +248,8 @@ def optimize(model):
     for name, module in known.items():
         if (reason := _reason_to_leave(module, places[module])) is not None:
             report.left[name] = reason
+    exported = [name for name, module in model.named_modules() if _is_exported(module)]
+    report.left |= dict.fromkeys(exported, "it calls aten's operators, as torch.export has it: optimize before that")
     in_training = _in_mode(model, True, report)
     runs = [run for run in _in_mode(model, False, report) if run in in_training]
     norms = {run[0][0]: run[1][0] for run in runs if isinstance(run[1][1], nn.BatchNorm2d)}
