@@ -161,8 +161,8 @@ def test_another_table_is_read_as_the_run_reads_its_own(here, capsys):
     gaps, full = (answer(capsys, f"predict {name}.csv --run run --json") for name in ("gaps", "full"))
     assert gaps[0]["predictions"] == full[0]["predictions"]
     text = answer(capsys, "predict gaps.csv --run run")
-    assert "gaps.csv: column width: 1 missing values, taken for the median" in text
-    assert "gaps.csv: column colour: 1 values that are none of blue, red" in text
+    assert "gaps.csv: column width: missing values, taken for the median: 1" in text
+    assert "gaps.csv: column colour: values that are none of blue, red: 1" in text
     assert text.splitlines()[-1].startswith("gaps.csv, row 1: ")
     (here / "bad.csv").write_text("colour;width;kind\nred;1;wide\n")
     assert "there is no column 'height', which the model was trained on" in answer(
@@ -302,7 +302,7 @@ def test_names_of_classes(here, capsys):
     names = [p["class"] for p in answer(capsys, f"{line} --classes names.txt")[0]["predictions"]]
     assert names == [["zero", "one", "two"][int(number)] for number in numbers]
     (here / "names.txt").write_text("zero\none\n")
-    assert "names 2 classes, but the weights have 3" in answer(capsys, f"{line} --classes names.txt", code=1)
+    assert "has 2 names, the weights 3 classes" in answer(capsys, f"{line} --classes names.txt", code=1)
 
 
 def test_weights_that_are_none(here, capsys):

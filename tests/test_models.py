@@ -220,7 +220,7 @@ def test_video_cnn_sees_the_order_of_frames():
     model, clip = video_cnn().eval(), torch.randn(1, 1, 8, 16, 16)
     assert not torch.allclose(model(clip), model(clip.flip(2)), atol=1e-4)
     assert model(clip[:, :, :5, :9]).shape == (1, 4)
-    with pytest.raises(ValueError, match="video_cnn: 2 blocks need frames of at least 4 x 4 pixels"):
+    with pytest.raises(ValueError, match="video_cnn: with 2 blocks frames must have at least 4 x 4 pixels"):
         video_cnn(input_size=(8, 16, 3))
 
 

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from convkit._text import counted
 from convkit.commands.options import add_model
 
 RUNS = 5
@@ -122,7 +123,7 @@ def as_text(result):
     lines = [result["image"]]
     for place, row in enumerate(result["predictions"], 1):
         lines.append(f"  {place}  {row['class']:<{width}}  {100 * row['probability']:6.2f} %")
-    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+    threads = counted(result["threads"], "thread")
     where = f"cpu, {threads}" if result["device"] == "cpu" else result["device"]
     lines.append(f"  {result['milliseconds']:.2f} ms for one image ({result['model']} of {result['weights']}; {where})")
     return "\n".join(lines)

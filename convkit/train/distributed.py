@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import distributed
 
+from convkit._text import counted
 from convkit.ops.conv2d import conv2d
 
 
@@ -65,7 +66,7 @@ def device(name=None):
     if found.type == "cuda" and found.index is None:
         found = torch.device("cuda", _local_rank())
     if found.type == "cuda" and found.index >= torch.cuda.device_count():
-        raise RuntimeError(f"device {name}: torch sees {torch.cuda.device_count()} GPUs here")
+        raise RuntimeError(f"device {name}: torch sees {counted(torch.cuda.device_count(), 'GPU')} here")
     return found
 
 
