@@ -1,7 +1,8 @@
 """The command line: what each command takes, and errors in one sentence.
 
-Exit codes: 0 done, 1 the command failed, 2 the command line is wrong, 130 interrupted. argparse, because
-``convkit info`` works where torch alone is installed; a command's other imports wait until it runs.
+Exit codes: 0 done, 1 the command failed, 2 the command line is wrong or convkit cannot be imported (``_library.py``
+prints why), 130 interrupted. argparse, because ``convkit info`` works where torch alone is installed; a command's other
+imports wait until it runs.
 """
 
 import argparse
