@@ -3,7 +3,7 @@
 from torch.nn import functional
 
 from convkit.nn.modules import Conv2d
-from convkit.ops.conv2d import conv2d
+from convkit.ops.conv2d import check_epilogue, conv2d
 from convkit.ops.max_pool2d import max_pool2d
 from convkit.ops.relu import relu
 
@@ -23,9 +23,13 @@ class ConvBlock2d(Conv2d):
         activation: None, "relu" or, on the CPU, "relu6".
         max_pool: None, a kernel size, or (kernel_size, stride, padding); see :func:`convkit.conv2d`.
         *args, **kwargs: those of :class:`torch.nn.Conv2d`, whose ``state_dict`` it has.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: an activation or a max_pool that :func:`convkit.conv2d` would not take.
     """
 
     def __init__(self, *args, activation="relu", max_pool=None, **kwargs):
+        check_epilogue("ConvBlock2d", activation, max_pool)
         super().__init__(*args, **kwargs)
         self.activation = activation
         self.max_pool = max_pool
