@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
+from convkit._fields import check_kinds
 from convkit._text import counted
 
 
@@ -34,6 +35,7 @@ class Options:
     check: bool = True
 
     def __post_init__(self):
+        check_kinds(self, "data")
         for name in ("test", "valid"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

@@ -46,7 +46,7 @@ def _extent(size, window, stride, pad, ceil_mode):
 
 
 def windows(op, kernel_size, stride, padding, dilation):
-    """The spans of a window, [height, width]; RuntimeError in torch's words, with the op's name, where there is none."""
+    """The spans of a window, [height, width]; RuntimeError in torch's words, with the op's name, if there is none."""
     _check_pair(op, "kernel_size", kernel_size, 1, "kernel size should be greater than zero")
     _check_pair(op, "stride", stride, 1, "stride should be greater than zero")
     _check_pair(op, "padding", padding, 0, "pad must be non-negative")
