@@ -429,11 +429,18 @@ def test_settings_of_another_kind_are_named(settings, message):
         Config(**settings)
 
 
+def test_what_is_no_setting_is_named():
+    with pytest.raises(TypeError, match="Output: directory must be str or Path, but got 3"):
+        fit(mlp(5, [4], 3), blobs(), config=Config(**QUIET), output=3)
+    with pytest.raises(TypeError, match="Output: report must be Callable or None, but got 'print'"):
+        run.Output("x", report="print")
+    with pytest.raises(TypeError, match="train: config must be a Config, but got {'lr': 1}"):
+        fit(mlp(5, [4], 3), blobs(), config={"lr": 1})
+
+
 def test_a_device_may_be_an_object():
-    assert (
-        len(fit(mlp(5, [4], 3), blobs(), config=Config(epochs=1, lr=1, device=torch.device("cpu"), progress=False)))
-        == 1
-    )
+    config = Config(epochs=1, lr=1, device=torch.device("cpu"), progress=False)
+    assert len(fit(mlp(5, [4], 3), blobs(), config=config)) == 1
 
 
 def test_devices_that_are_not_there():

@@ -37,7 +37,9 @@ class Trainer:
     """
 
     def __init__(self, model, train, valid=None, config=None):
-        self.config = config = config or Config()
+        self.config = config = Config() if config is None else config
+        if not isinstance(config, Config):
+            raise TypeError(f"train: config must be a Config, but got {config!r}")
         self.train_data = as_dataset(train, "train")
         self.valid_data = None if valid is None else as_dataset(valid, "valid")
         if config.patience is not None and valid is None:
