@@ -88,7 +88,7 @@ def test_shares_of_the_split():
     for wrong in ({"test": 1.0}, {"valid": -0.1}, {"test": 0.6, "valid": 0.5}, {"image_size": 0}, {"task": "x"}):
         with pytest.raises(ValueError, match="data: "):
             Options(**wrong)
-    with pytest.raises(TypeError, match="data: image_size must be int or None, but got 1.5"):
+    with pytest.raises(TypeError, match=r"data: image_size must be int or None, but got 1.5"):
         Options(image_size=1.5)
 
 
