@@ -18,6 +18,7 @@ EXTRAS = dict.fromkeys(
     ("numpy", "sklearn", "matplotlib", "tqdm", "safetensors", "PIL", "mlxtend", "skimage", "skorch"), "train"
 )
 EXTRAS |= {"av": "video", "skvideo": "video", "tensorboard": "tensorboard"}
+BENCH_EXTRAS = EXTRAS | dict.fromkeys(("numpy", "matplotlib", "tqdm"), "bench")  # the same, for `convkit bench`
 
 DESCRIPTION = """\
 Fast 2-D convolution, ReLU and max-pooling for PyTorch, with their own CPU and CUDA kernels.
@@ -30,7 +31,7 @@ examples:
   convkit train wine --model mlp                               the lecture's network on the lecture's data
   convkit predict three.png --run runs/digits-small-cnn        the five likeliest classes, and the time
   convkit lecture ear filters   convolutions by hand, every feature map drawn; alone: the whole lecture
-  convkit bench --quick         convkit beside torch within a minute; without --quick, 40 minutes
+  convkit bench --quick         convkit beside torch within a minute; without --quick, 38 minutes
   convkit info                  what was built, and what this machine runs
   convkit info --json           the same for scripts
   CONVKIT_ISA=avx2 convkit info how it looks on a machine without AVX-512"""
@@ -108,9 +109,10 @@ def run(argv=None):
         arguments.command(arguments)
     except ModuleNotFoundError as error:
         name = (error.name or "").split(".")[0]
-        if name not in EXTRAS:
+        extras = BENCH_EXTRAS if arguments.command is _bench else EXTRAS
+        if name not in extras:
             raise
-        print(f"convkit: {error.name} is not installed: pip install 'convkit[{EXTRAS[name]}]'", file=sys.stderr)
+        print(f"convkit: {name} is not installed: pip install 'convkit[{extras[name]}]'", file=sys.stderr)
         return 1
     except (OSError, RuntimeError, ValueError) as error:
         print(f"convkit: {_sentence(error)}", file=sys.stderr)

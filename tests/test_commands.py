@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from convkit.data.folder import MEAN, STD, open_image, prepare
 from convkit.models import small_cnn, vgg16
 from convkit.models.catalog import CATALOG, build, default_hidden
 from convkit.train import checkpoint
-from tests._tree import HOME
+from tests._tree import HOME, ROOT
 
 
 @pytest.fixture
@@ -380,8 +381,16 @@ def test_a_missing_extra_is_named(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     message = answer(capsys, "train wine --model linear --epochs 1", code=1)
-    assert message.startswith("convkit: safetensors")
-    assert message.endswith("is not installed: pip install 'convkit[train]'\n")
+    assert message == "convkit: safetensors is not installed: pip install 'convkit[train]'\n"
+
+
+def test_extras_bring_what_they_are_named_for():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {"sklearn": "scikit-learn", "PIL": "pillow", "skimage": "scikit-image", "skvideo": "scikit-video"}
+    for module, extra in {*cli.EXTRAS.items(), *cli.BENCH_EXTRAS.items(), ("onnx", "onnx"), ("onnxscript", "onnx")}:
+        name = names.get(module, module)
+        assert any(re.match(rf"{name}\b", requirement) for requirement in extras[extra]), (module, extra)
 
 
 def test_models(capsys):

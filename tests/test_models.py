@@ -1,5 +1,6 @@
 """The lecture's networks: sizes, names of parameters, and the same results as on torch.nn with the same weights."""
 
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -275,6 +276,17 @@ def test_exports_and_decomposes_to_aten(name):
         decomposed = to_aten(program)
         assert "convkit." not in str(decomposed.graph)
         torch.testing.assert_close(decomposed.module()(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_onnx_names_the_extra_that_it_needs(package, tmp_path, monkeypatch):
+    if package == "onnxscript":
+        pytest.importorskip("onnx")
+    monkeypatch.setitem(sys.modules, package, None)
+    ours, _, batch = pair("mlp")
+    with pytest.raises(ModuleNotFoundError, match=rf"{package} is not installed: pip install 'convkit\[onnx\]'"):
+        export(ours, (batch,), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_cnn", "vgg", "xception", "video_cnn"])
