@@ -327,6 +327,11 @@ def test_weights_that_are_none(here, capsys):
     save_file(small_cnn(1, 4, 8).state_dict(), "model.safetensors")
     assert "is no checkpoint of convkit" in answer(capsys, "predict x.png --run model.safetensors", code=1)
     assert "No such file" in answer(capsys, "predict x.png --run nowhere", code=1)
+    (here / "empty").mkdir()
+    for line in ("predict x.png --run empty", "evaluate --run empty"):
+        message = "empty is no run of `convkit train`: there is no model.safetensors in it"
+        assert message in answer(capsys, line, code=1)
+    assert "empty is a folder: name files to predict from, and" in answer(capsys, "predict empty", code=1)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
@@ -37,6 +38,9 @@ def main(arguments):
 
     if arguments.top < 1:
         raise ValueError(f"--top must be at least 1, but got {arguments.top}")
+    for path in map(Path, arguments.files):
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder: name files to predict from, and the run as --run RUN")
     found = open_model(arguments)
     kind = found.preprocessing["kind"]
     if kind not in ("image", "table"):

@@ -61,6 +61,8 @@ def _filled(path, network, weights):
 
 
 def _from_run(path):
+    if path.is_dir() and not (path / WEIGHTS).exists():
+        raise FileNotFoundError(f"{path} is no run of `convkit train`: there is no {WEIGHTS} in it")
     path = path / WEIGHTS if path.is_dir() else path
     state = checkpoint.load(path)
     about = state.get("about", {})
