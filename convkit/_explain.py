@@ -128,6 +128,8 @@ def explain(call, *args, **kwargs):
         Plan: ``print`` it for text (algorithm, ISA, register tile, threads, tasks, bytes of workspace and packed
         weights, and why each other algorithm was passed over); ``plan.ops`` is the same as data.
     """
+    if not callable(call):
+        raise TypeError(f"explain: call must be callable, but got {call!r}")
     with _Recorder() as recorder:
         call(*args, **kwargs)
     return Plan(tuple(recorder.plans))

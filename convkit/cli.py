@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from convkit import commands
+from convkit._text import reason
 from convkit.benchmark.options import add_arguments as add_bench_arguments
 
 # Modules that extras bring -> the extra.
@@ -96,7 +97,7 @@ def parser():
 
 def _sentence(error):
     """The message of an error; of one that a process of a DataLoader hands on with its traceback, the last line."""
-    text = str(error)
+    text = reason(error)
     if "in DataLoader worker process" in text.partition("\n")[0]:
         text = text.rstrip().rpartition("\n")[2].partition(": ")[2]
     return text

@@ -207,6 +207,8 @@ def test_a_folder_of_images(here, capsys):
     assert "broken.png cannot be read: " in answer(capsys, line, code=1)
     result = answer(capsys, "predict photos/val/green/0.jpg --run runs/photos-small-cnn --json")
     assert [p["class"] for p in result[0]["predictions"]] == ["green", "red"]
+    message = answer(capsys, "predict none.jpg --run runs/photos-small-cnn", code=1)
+    assert message == "convkit: small-cnn takes images, but none.jpg cannot be read: No such file or directory\n"
     result = answer(capsys, "train photos --model xception --image-size 71 --epochs 1 --batch-size 4 --json")
     assert result["model"] == {"name": "xception", "input_size": [3, 71, 71], "outputs": 2}
     assert math.isfinite(result["test"]["loss"])
@@ -331,6 +333,9 @@ def test_weights_that_are_none(here, capsys):
     for line in ("predict x.png --run empty", "evaluate --run empty"):
         message = "empty is no run of `convkit train`: there is no model.safetensors in it"
         assert message in answer(capsys, line, code=1)
+    assert answer(capsys, "lecture filters --chain none.json", code=1) == (
+        "convkit: No such file or directory: none.json\n"
+    )
     assert "empty is a folder: name files to predict from, and" in answer(capsys, "predict empty", code=1)
 
 

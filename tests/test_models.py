@@ -278,6 +278,13 @@ def test_exports_and_decomposes_to_aten(name):
         torch.testing.assert_close(decomposed.module()(batch), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [small_cnn, vgg16, vgg19, xception, video_cnn])
+def test_channels_and_classes_must_be_positive(make):
+    for name, wrong in (("in_channels", "3"), ("num_classes", 0)):
+        with pytest.raises(ValueError, match=f"{make.__name__}: {name} must be a positive integer, but got {wrong!r}"):
+            make(**{name: wrong})
+
+
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_onnx_names_the_extra_that_it_needs(package, tmp_path, monkeypatch):
     if package == "onnxscript":

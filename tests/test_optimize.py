@@ -294,6 +294,8 @@ def test_compiles_without_graph_breaks():
 def test_what_is_no_module_is_named():
     with pytest.raises(TypeError, match=r"optimize: model must be a torch.nn.Module, but got function"):
         convkit.optimize(plain)
+    with pytest.raises(TypeError, match="explain: call must be callable, but got 'relu'"):
+        convkit.explain("relu")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

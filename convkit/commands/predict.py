@@ -60,7 +60,8 @@ def _images(found, paths, top):
         try:
             image = open_image(path, len(found.preprocessing["mean"]))
         except UNREADABLE as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+            what = getattr(error, "strerror", None) or error
+            raise ValueError(f"{found.name} takes images, but {path} cannot be read: {what}") from error
         inputs.append(prepare(image, found.preprocessing))
     return [classify(found, path, input, top) for path, input in zip(paths, inputs, strict=True)], []
 

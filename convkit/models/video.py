@@ -5,6 +5,7 @@ from torch import nn
 
 import convkit.nn
 from convkit._text import counted
+from convkit.models._check import check_positive
 
 
 class Conv2Plus1d(nn.Module):
@@ -71,6 +72,7 @@ def video_cnn(in_channels=1, num_classes=4, input_size=(8, 16, 16), *, widths=(1
     Returns:
         :class:`VideoCNN`, from (N, in_channels, frames, H, W) to (N, num_classes).
     """
+    check_positive("video_cnn", in_channels=in_channels, num_classes=num_classes)
     smallest = 2 ** len(widths)
     if not widths or min(input_size[1:]) < smallest:
         raise ValueError(

@@ -208,6 +208,8 @@ def prepack(
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None or name == "weight":
             check_tensor("prepack", name, tensor)
+    if weight.dim() != 4:
+        raise RuntimeError(f"prepack: weight must be 4-dimensional, but got weight of size {list(weight.shape)}")
     weight, bias = (t if t is None or dtype is None else t.to(dtype) for t in (weight, bias))
     _check_arguments(weight, weight, bias, groups, None, algorithm)
     stride, dilation = pair("prepack", "stride", stride), pair("prepack", "dilation", dilation)

@@ -89,7 +89,7 @@ class Files:
         path = self.directory / CHECKPOINT
         if path.exists():
             if not output.resume:
-                raise FileExistsError(f"{path} is there already: resume it, or name another directory")
+                raise FileExistsError(f"{path} is there already: resume it (resume=True, --resume) or write elsewhere")
             trainer.load_state_dict(checkpoint.load(path), path)
         if distributed.rank() == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
