@@ -69,7 +69,7 @@ def _torch_compile(model, input, threads, *, freezing):
         # Every torch.nn module compiles the same wrapper: without isolation, eight networks would reach the limit of
         # recompilations, and each call would look through the others' guards.
         compiled = torch.compile(model, fullgraph=True, dynamic=False, isolate_recompiles=True)
-        # As an option of torch.compile+freezing has no effect in torch 2.13: it is read while the first call compiles.
+        # As an option of torch.compile, freezing has no effect in torch 2.13: it is read while the first call compiles.
         with inductor_config.patch(freezing=freezing):
             compiled(input)
 
