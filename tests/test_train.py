@@ -444,7 +444,7 @@ def test_a_device_may_be_an_object():
 
 
 def test_devices_that_are_not_there():
-    for name in ("cuda:99", "mps"):
+    for name in ("cuda:99", "mps", "tpu"):
         with pytest.raises(RuntimeError, match=f"device {name}"):
             fit(mlp(5, [4], 3), blobs(), config=Config(device=name, progress=False))
 

@@ -192,7 +192,7 @@ def describe(data, model, network, config):
     yield f"{network['name']}{f', hidden layers and output {widths}' if widths else ''}: {parameters:,} parameters"
     yield (
         f"{config.optimizer}, learning rate {config.lr:g} ({config.schedule}), batches of {config.batch_size}, "
-        f"{config.epochs} epochs, {config.precision}, seed {config.seed}"
+        f"{counted(config.epochs, 'epoch')}, {config.precision}, seed {config.seed}"
     )
 
 
