@@ -6,6 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convkit._library import _C
+from convkit._text import counted
 
 _DIRECTIONS = {
     "conv2d": "forward",
@@ -41,7 +42,7 @@ class OpPlan:
         sizes = ", ".join("x".join(map(str, size)) for size in self.sizes)
         lines = [f"{self.op}({sizes}) {self.dtype} on {self.device}"]
         if self.algorithm is None:
-            return f"{lines[0]}: one kernel" + (f", {self.isa}, {self.threads} threads" if self.isa else "")
+            return f"{lines[0]}: one kernel" + (f", {self.isa}, {counted(self.threads, 'thread')}" if self.isa else "")
         lines.append(f"  algorithm     {self.algorithm}")
         if self.isa:
             lines.append(f"  isa, threads  {self.isa}, {self.threads}")
@@ -127,6 +128,8 @@ def explain(call, *args, **kwargs):
         Plan: ``print`` it for text (algorithm, ISA, register tile, threads, tasks, bytes of workspace and packed
         weights, and why each other algorithm was passed over); ``plan.ops`` is the same as data.
     """
+    if not callable(call):
+        raise TypeError(f"explain: call must be callable, but got {call!r}")
     with _Recorder() as recorder:
         call(*args, **kwargs)
     return Plan(tuple(recorder.plans))

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import sys
+from pathlib import Path
 
 import torch
 
@@ -51,4 +53,18 @@ def get_float32_algorithm():
     return _C.get_float32_algorithm()
 
 
-_C = load()
+def _is_command():
+    """Whether this import is the first step of ``convkit ...`` or ``python -m convkit ...``."""
+    program = (getattr(sys, "argv", None) or [""])[0]
+    if program == "-m":  # until Python has found the module
+        return "convkit" in sys.orig_argv
+    return Path(program).name == "convkit"
+
+
+try:
+    _C = load()
+except ImportError as error:
+    if not _is_command():
+        raise
+    print(f"convkit: {str(error).removeprefix('convkit: ')}", file=sys.stderr)
+    raise SystemExit(2) from None

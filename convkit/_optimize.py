@@ -15,7 +15,8 @@ from torch import fx, nn
 from torch.nn.modules.utils import _pair
 from torch.nn.utils import parametrize
 
-from convkit._optimize_calls import rewrite_calls
+from convkit._optimize_calls import RELU6_ALONE, rewrite_calls
+from convkit._text import counted
 from convkit.nn import fused, modules
 from convkit.nn.rewritten import Rewritten, is_hooked
 
@@ -44,7 +45,8 @@ class Report:
     left: dict = field(default_factory=dict)
 
     def __str__(self):
-        lines = [f"{len(self.swapped)} modules swapped, {len(self.fused)} runs fused, {len(self.left)} left"]
+        swapped, fused = counted(len(self.swapped), "module"), counted(len(self.fused), "run")
+        lines = [f"{swapped} swapped, {fused} fused, {len(self.left)} left"]
         lines += [f"  fused: {' + '.join(run)}" for run in self.fused]
         lines += [f"  left: {name or 'the model'}: {reason}" for name, reason in self.left.items()]
         return "\n".join(lines)
@@ -73,6 +75,12 @@ def _reason_to_leave(module, places):
         if parameter.dtype not in (torch.float32, torch.bfloat16):
             return f"its {name} is {parameter.dtype}, for which convkit has no fast kernel yet"
     return None
+
+
+def _is_exported(module):
+    """Whether torch.export made the module: its graph calls aten's operators where there were modules."""
+    nodes = module.graph.nodes if isinstance(module, fx.GraphModule) else ()
+    return any(getattr(node.target, "namespace", None) == "aten" for node in nodes)
 
 
 class _Tracer(fx.Tracer):
@@ -204,11 +212,11 @@ def optimize(model):
     either can be trained, loaded and saved; ``model`` itself is left alone. :class:`torch.nn.Conv2d`, ``Linear``,
     ``MaxPool2d`` and ``ReLU`` become convkit's. A run of convolution, ``BatchNorm2d``, ``ReLU`` or ``ReLU6`` and
     ``MaxPool2d`` (each but the first may be absent) becomes one op where nobody else sees what lies between, whether a
-    ``forward`` calls modules or ``F.relu``, ``torch.relu``, ``x.relu()`` and ``F.max_pool2d``, and wherever it calls a
-    module again. ``BatchNorm2d`` is folded into the convolution's weight while it is in evaluation mode: at each call,
-    or, if ``model`` is in evaluation mode, here and now for all calls without gradient. Such a copy need not see later
-    changes of the weights, until ``train()``, ``to()`` or ``load_state_dict()`` is called on it. ``train()`` and
-    ``eval()`` work as before.
+    ``forward`` calls modules or ``F.relu``, ``torch.relu``, ``x.relu()``, ``F.relu6`` (or ``F.hardtanh`` from 0 to 6)
+    and ``F.max_pool2d``, and wherever it calls a module again. ``BatchNorm2d`` is folded into the convolution's weight
+    while it is in evaluation mode: at each call, or, if ``model`` is in evaluation mode, here and now for all calls
+    without gradient. Such a copy need not see later changes of the weights, until ``train()``, ``to()`` or
+    ``load_state_dict()`` is called on it. ``train()`` and ``eval()`` work as before.
 
     What convkit does not know stays as it is and is listed with the reason: modules with hooks, subclasses,
     parametrized or shared modules, padding modes other than zeros, parameters that are not float32 or bfloat16 on the
@@ -224,10 +232,14 @@ def optimize(model):
         (model, :class:`Report`)
 
     Raises:
-        TypeError: ``model`` is not a module.
+        TypeError: ``model`` is not a module, or a part of it is a :class:`torch.jit.ScriptModule`.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"optimize: model must be a torch.nn.Module, but got {type(model).__name__}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"has a {type(module).__name__} at {name}" if name else f"is a {type(module).__name__}"
+            raise TypeError(f"optimize: model {what}, whose code is not Python's: optimize before torch.jit compiles")
     kept = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     model = copy.deepcopy(model, kept)
     report = Report()
@@ -236,6 +248,8 @@ def optimize(model):
     for name, module in known.items():
         if (reason := _reason_to_leave(module, places[module])) is not None:
             report.left[name] = reason
+    exported = [name for name, module in model.named_modules() if _is_exported(module)]
+    report.left |= dict.fromkeys(exported, "it calls aten's operators, as torch.export has it: optimize before that")
     in_training = _in_mode(model, True, report)
     runs = [run for run in _in_mode(model, False, report) if run in in_training]
     norms = {run[0][0]: run[1][0] for run in runs if isinstance(run[1][1], nn.BatchNorm2d)}
@@ -252,9 +266,10 @@ def optimize(model):
         if run[0][0] not in rewritten:
             report.fused.append(tuple(name for name, _ in run))
         report.swapped.update({name: type(module) for name, module in run})
+    in_runs = {name for run in report.fused for name in run}
     for name, module in known.items():
-        if isinstance(module, nn.ReLU6):
-            report.left.setdefault(name, "convkit has ReLU6 only behind a convolution of its own")
+        if isinstance(module, nn.ReLU6) and name not in in_runs:
+            report.left.setdefault(name, RELU6_ALONE)
         if not model.training and isinstance(module, modules.Conv2d):
             module.freeze()
     for module in model.modules():

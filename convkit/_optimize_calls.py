@@ -21,8 +21,11 @@ from convkit.ops.max_pool2d import max_pool2d
 from convkit.ops.relu import relu
 
 RELUS = {F.relu: False, torch.relu: False, "relu": False, F.relu_: True, torch.relu_: True, "relu_": True}
+RELU6S = (F.relu6, F.hardtanh, F.hardtanh_)  # the latter two with limits of 0 and 6
 POOLS = (F.max_pool2d, torch.max_pool2d)
 POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+REWRITTEN = {"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "max_pool2d"}  # names in code that calls any of these
+RELU6_ALONE = "convkit has ReLU6 only behind a convolution of its own"
 # What a trace cannot follow: it sees one answer for good.
 UNTRACED = {"isinstance", "type", "hasattr", "issubclass", "is_grad_enabled", "is_inference_mode_enabled", "print"}
 UNTRACED |= {"random", "rand", "randn", "randint", "randperm", "item", "time", "is_tensor", "__class__", "checkpoint"}
@@ -135,6 +138,15 @@ class _Forward:
         inplace = node.args[1] if len(node.args) == 2 else node.kwargs.get("inplace", RELUS[node.target])
         return inplace if isinstance(inplace, bool) else None
 
+    def is_relu6(self, node):
+        if node.op != "call_function" or node.target not in RELU6S:
+            return self.called(node, nn.ReLU6) is not None
+        given = {**dict(zip(("input", "min_val", "max_val", "inplace"), node.args, strict=False)), **node.kwargs}
+        return node.target is F.relu6 or (given.get("min_val"), given.get("max_val")) == (0, 6)
+
+    def activation_of(self, node):
+        return "relu" if self.relu_of(node) is not None else "relu6" if self.is_relu6(node) else None
+
     def pool_of(self, node):
         """The arguments of the max-pooling that a node is, None if it is none."""
         if (module := self.called(node, nn.MaxPool2d)) is not None:
@@ -163,8 +175,7 @@ class _Forward:
                 return nodes, None, None, None
             norm = follower
             nodes.append(norm)
-        if (follower := following()) is not None and self.relu_of(follower) is not None:
-            activation = "relu"
+        if (follower := following()) is not None and (activation := self.activation_of(follower)):
             nodes.append(follower)
         if (follower := following()) is not None and (pool := self.pool_of(follower)) and is_fusible_pool(pool):
             max_pool = (pool["kernel_size"], pool["stride"] or pool["kernel_size"], pool["padding"])
@@ -201,15 +212,18 @@ class _Forward:
             elif pool := self.pool_of(node):
                 node.target, node.args, node.kwargs = max_pool2d, node.args[:1], pool
                 self.swapped[name] = max_pool2d
+            elif self.is_relu6(node):
+                self.left[name] = RELU6_ALONE
         return bool(self.fused or self.swapped)
 
 
 def _calls_anything(graph, module):
     counts = Counter(node.target for node in graph.nodes if node.op == "call_module")
     shared = (n for n, count in counts.items() if count > 1)
-    functions = any(node.target in (*RELUS, *POOLS) for node in graph.nodes if node.op.startswith("call_f"))
+    functions = any(node.target in (*RELUS, *RELU6S, *POOLS) for node in graph.nodes if node.op.startswith("call_f"))
     methods = any(node.target in RELUS for node in graph.nodes if node.op == "call_method")
-    return functions or methods or any(isinstance(module.get_submodule(n), (nn.ReLU, nn.MaxPool2d)) for n in shared)
+    kinds = (nn.ReLU, nn.ReLU6, nn.MaxPool2d)
+    return functions or methods or any(isinstance(module.get_submodule(n), kinds) for n in shared)
 
 
 def _has_own_forward(module):
@@ -247,7 +261,7 @@ def rewrite_calls(model, known, report, norms, is_fusible_pool):
                 forwards[training] = _in_mode(module, training, codes)
         except Exception as error:  # whatever a forward raises when it meets a proxy
             reason = (str(error) or repr(error)).splitlines()[0]
-            if any({"relu", "relu_", "max_pool2d"} & set(code.co_names) for code in codes):
+            if any(REWRITTEN & set(code.co_names) for code in codes):
                 report.left.setdefault(name, f"its calls stay as they are: {reason}")
             continue
         rewrites = {}

@@ -1,7 +1,8 @@
 """The command line: what each command takes, and errors in one sentence.
 
-Exit codes: 0 done, 1 the command failed, 2 the command line is wrong, 130 interrupted. argparse, because
-``convkit info`` works where torch alone is installed; a command's other imports wait until it runs.
+Exit codes: 0 done, 1 the command failed, 2 the command line is wrong or convkit cannot be imported (``_library.py``
+prints why), 130 interrupted. argparse, because ``convkit info`` works where torch alone is installed; a command's other
+imports wait until it runs.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from convkit import commands
+from convkit._text import reason
 from convkit.benchmark.options import add_arguments as add_bench_arguments
 
 # Modules that extras bring -> the extra.
@@ -17,6 +19,7 @@ EXTRAS = dict.fromkeys(
     ("numpy", "sklearn", "matplotlib", "tqdm", "safetensors", "PIL", "mlxtend", "skimage", "skorch"), "train"
 )
 EXTRAS |= {"av": "video", "skvideo": "video", "tensorboard": "tensorboard"}
+BENCH_EXTRAS = EXTRAS | dict.fromkeys(("numpy", "matplotlib", "tqdm"), "bench")  # the same, for `convkit bench`
 
 DESCRIPTION = """\
 Fast 2-D convolution, ReLU and max-pooling for PyTorch, with their own CPU and CUDA kernels.
@@ -29,7 +32,7 @@ examples:
   convkit train wine --model mlp                               the lecture's network on the lecture's data
   convkit predict three.png --run runs/digits-small-cnn        the five likeliest classes, and the time
   convkit lecture ear filters   convolutions by hand, every feature map drawn; alone: the whole lecture
-  convkit bench --quick         convkit beside torch within a minute; without --quick, 40 minutes
+  convkit bench --quick         convkit beside torch within a minute; without --quick, 38 minutes
   convkit info                  what was built, and what this machine runs
   convkit info --json           the same for scripts
   CONVKIT_ISA=avx2 convkit info how it looks on a machine without AVX-512"""
@@ -94,7 +97,7 @@ def parser():
 
 def _sentence(error):
     """The message of an error; of one that a process of a DataLoader hands on with its traceback, the last line."""
-    text = str(error)
+    text = reason(error)
     if "in DataLoader worker process" in text.partition("\n")[0]:
         text = text.rstrip().rpartition("\n")[2].partition(": ")[2]
     return text
@@ -107,9 +110,10 @@ def run(argv=None):
         arguments.command(arguments)
     except ModuleNotFoundError as error:
         name = (error.name or "").split(".")[0]
-        if name not in EXTRAS:
+        extras = BENCH_EXTRAS if arguments.command is _bench else EXTRAS
+        if name not in extras:
             raise
-        print(f"convkit: {error.name} is not installed: pip install 'convkit[{EXTRAS[name]}]'", file=sys.stderr)
+        print(f"convkit: {name} is not installed: pip install 'convkit[{extras[name]}]'", file=sys.stderr)
         return 1
     except (OSError, RuntimeError, ValueError) as error:
         print(f"convkit: {_sentence(error)}", file=sys.stderr)

@@ -1,5 +1,7 @@
 """Models on convkit's ops as ONNX files: the ops are written as torch's own first, which every exporter knows."""
 
+import importlib.util
+
 import torch
 from torch.nn import functional
 
@@ -51,14 +53,20 @@ def to_aten(program):
 
 
 def export(model, args, path, *, dynamic_shapes=None):
-    """Write a model as an ONNX file, in evaluation mode. Needs the packages onnx and onnxscript.
+    """Write a model as an ONNX file, in evaluation mode. Needs ``convkit[onnx]``.
 
     Args:
         model: a :class:`torch.nn.Module`; it is left as it is.
         args: tuple of example inputs.
         path: where the file goes.
         dynamic_shapes: which sizes vary, as :func:`torch.export.export` takes it: ``({0: Dim("batch")},)``.
+
+    Raises:
+        ModuleNotFoundError: onnx or onnxscript is not installed.
     """
+    for name in ("onnx", "onnxscript"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"export: {name} is not installed: pip install 'convkit[onnx]'", name=name)
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -39,7 +39,11 @@ PYBIND11_MODULE(_C, m) {
     info["torch"] = CONVKIT_TORCH;
     info["cuda_archs"] = CONVKIT_CUDA_ARCHS;
     info["cuda_reason"] = CONVKIT_CUDA_REASON;
+#ifdef __clang__  // which names itself in it
     info["compiler"] = __VERSION__;
+#else
+    info["compiler"] = "gcc " __VERSION__;
+#endif
     return info;
   });
   m.def("isa", [] { return convkit::kernels().isa; });

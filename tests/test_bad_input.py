@@ -46,6 +46,8 @@ CONV2D = {
     "K.conv2d(x.numpy(), w)": ["input", "ndarray"],
     "K.conv2d(x, w, stride='2')": ["stride", "'2'"],
     "K.conv2d(x, w, stride=1.5)": ["stride", "1.5"],
+    "K.conv2d(x, w, stride=True)": ["stride", "True"],
+    "K.conv2d(x, w, padding=(0, False))": ["padding", "False"],
     "K.conv2d(x, w, stride=None)": ["stride", "None"],
     "K.conv2d(x, w, padding=None)": ["padding", "None"],
     "K.conv2d(x, w, dilation=(1, 1, 1))": ["dilation", "[1, 1, 1]"],
@@ -93,6 +95,7 @@ RELU = {
 OWN = {
     "K.conv2d(x, w, activation='tanh')": ["activation", "'tanh'"],
     "K.conv2d(x, w, activation=1)": ["activation", "1"],
+    "K.conv2d(x, w, max_pool=True)": ["max_pool", "True"],
     "K.conv2d(x, w, algorithm='fastest')": ["algorithm", "'fastest'"],
     "K.conv2d(x, w, algorithm=None)": ["algorithm", "None"],
     "K.linear(m, v, activation='tanh')": ["activation", "'tanh'"],

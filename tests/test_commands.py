@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from convkit.data.folder import MEAN, STD, open_image, prepare
 from convkit.models import small_cnn, vgg16
 from convkit.models.catalog import CATALOG, build, default_hidden
 from convkit.train import checkpoint
-from tests._tree import HOME
+from tests._tree import HOME, ROOT
 
 
 @pytest.fixture
@@ -161,8 +162,8 @@ def test_another_table_is_read_as_the_run_reads_its_own(here, capsys):
     gaps, full = (answer(capsys, f"predict {name}.csv --run run --json") for name in ("gaps", "full"))
     assert gaps[0]["predictions"] == full[0]["predictions"]
     text = answer(capsys, "predict gaps.csv --run run")
-    assert "gaps.csv: column width: 1 missing values, taken for the median" in text
-    assert "gaps.csv: column colour: 1 values that are none of blue, red" in text
+    assert "gaps.csv: column width: missing values, taken for the median: 1" in text
+    assert "gaps.csv: column colour: values that are none of blue, red: 1" in text
     assert text.splitlines()[-1].startswith("gaps.csv, row 1: ")
     (here / "bad.csv").write_text("colour;width;kind\nred;1;wide\n")
     assert "there is no column 'height', which the model was trained on" in answer(
@@ -206,6 +207,8 @@ def test_a_folder_of_images(here, capsys):
     assert "broken.png cannot be read: " in answer(capsys, line, code=1)
     result = answer(capsys, "predict photos/val/green/0.jpg --run runs/photos-small-cnn --json")
     assert [p["class"] for p in result[0]["predictions"]] == ["green", "red"]
+    message = answer(capsys, "predict none.jpg --run runs/photos-small-cnn", code=1)
+    assert message == "convkit: small-cnn takes images, but none.jpg cannot be read: No such file or directory\n"
     result = answer(capsys, "train photos --model xception --image-size 71 --epochs 1 --batch-size 4 --json")
     assert result["model"] == {"name": "xception", "input_size": [3, 71, 71], "outputs": 2}
     assert math.isfinite(result["test"]["loss"])
@@ -302,7 +305,7 @@ def test_names_of_classes(here, capsys):
     names = [p["class"] for p in answer(capsys, f"{line} --classes names.txt")[0]["predictions"]]
     assert names == [["zero", "one", "two"][int(number)] for number in numbers]
     (here / "names.txt").write_text("zero\none\n")
-    assert "names 2 classes, but the weights have 3" in answer(capsys, f"{line} --classes names.txt", code=1)
+    assert "has 2 names, the weights 3 classes" in answer(capsys, f"{line} --classes names.txt", code=1)
 
 
 def test_weights_that_are_none(here, capsys):
@@ -326,6 +329,14 @@ def test_weights_that_are_none(here, capsys):
     save_file(small_cnn(1, 4, 8).state_dict(), "model.safetensors")
     assert "is no checkpoint of convkit" in answer(capsys, "predict x.png --run model.safetensors", code=1)
     assert "No such file" in answer(capsys, "predict x.png --run nowhere", code=1)
+    (here / "empty").mkdir()
+    for line in ("predict x.png --run empty", "evaluate --run empty"):
+        message = "empty is no run of `convkit train`: there is no model.safetensors in it"
+        assert message in answer(capsys, line, code=1)
+    assert answer(capsys, "lecture filters --chain none.json", code=1) == (
+        "convkit: No such file or directory: none.json\n"
+    )
+    assert "empty is a folder: name files to predict from, and" in answer(capsys, "predict empty", code=1)
 
 
 @pytest.mark.parametrize(
@@ -380,8 +391,16 @@ def test_a_missing_extra_is_named(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     message = answer(capsys, "train wine --model linear --epochs 1", code=1)
-    assert message.startswith("convkit: safetensors")
-    assert message.endswith("is not installed: pip install 'convkit[train]'\n")
+    assert message == "convkit: safetensors is not installed: pip install 'convkit[train]'\n"
+
+
+def test_extras_bring_what_they_are_named_for():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {"sklearn": "scikit-learn", "PIL": "pillow", "skimage": "scikit-image", "skvideo": "scikit-video"}
+    for module, extra in {*cli.EXTRAS.items(), *cli.BENCH_EXTRAS.items(), ("onnx", "onnx"), ("onnxscript", "onnx")}:
+        name = names.get(module, module)
+        assert any(re.match(rf"{name}\b", requirement) for requirement in extras[extra]), (module, extra)
 
 
 def test_models(capsys):

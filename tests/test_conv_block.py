@@ -1,6 +1,7 @@
 """conv2d with ReLU and max-pooling in one op: bit for bit what the separate calls give, gradients too."""
 
 import functools
+import re
 
 import pytest
 import torch
@@ -214,3 +215,24 @@ def test_a_pool_that_cannot_be_raises_as_max_pool2d(max_pool):
     with pytest.raises(RuntimeError) as fused:
         fuse(*tensors, {"padding": 1}, max_pool)
     assert str(fused.value).split(": ", 1)[-1] == str(alone.value).split(": ", 1)[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"activation": "gelu"}, "ConvBlock2d: activation must be None, 'relu' or 'relu6', but got 'gelu'"),
+        ({"activation": torch.nn.ReLU}, "ConvBlock2d: activation must be None, 'relu' or 'relu6', but got <class"),
+        ({"max_pool": (2, 2)}, "ConvBlock2d: max_pool must be a kernel size or .*ambiguous: (2, 2)"),
+        ({"max_pool": "2"}, "ConvBlock2d(): argument 'max_pool kernel_size' must be an int or .*, but got '2'"),
+        ({"max_pool": True}, "ConvBlock2d(): argument 'max_pool kernel_size' must be an int or .*, but got True"),
+        ({"max_pool": 0}, "ConvBlock2d: max_pool: kernel size should be greater than zero, .*kernel_size=[0, 0]"),
+        ({"max_pool": (3, 0, 1)}, "ConvBlock2d: max_pool: stride should be greater than zero, but got stride=[0, 0]"),
+        ({"max_pool": (3, 2, -1)}, "ConvBlock2d: max_pool: pad must be non-negative, but got padding=[-1, -1]"),
+        ({"max_pool": (3, 2, 2)}, "ConvBlock2d: max_pool: pad should be at most half of .*got pad=2, kernel_size=3"),
+    ],
+)
+def test_a_block_refuses_when_it_is_made_what_conv2d_would_refuse(arguments, message):
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=re.escape(message).replace(r"\.\*", ".*")):
+        convkit.nn.ConvBlock2d(3, 4, 3, **arguments)
+    with pytest.raises((ValueError, TypeError, RuntimeError), match="conv2d"):
+        convkit.conv2d(torch.randn(1, 3, 9, 9), torch.randn(4, 3, 3, 3), **arguments)

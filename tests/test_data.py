@@ -88,6 +88,8 @@ def test_shares_of_the_split():
     for wrong in ({"test": 1.0}, {"valid": -0.1}, {"test": 0.6, "valid": 0.5}, {"image_size": 0}, {"task": "x"}):
         with pytest.raises(ValueError, match="data: "):
             Options(**wrong)
+    with pytest.raises(TypeError, match=r"data: image_size must be int or None, but got 1.5"):
+        Options(image_size=1.5)
 
 
 def test_image_size():
@@ -165,8 +167,8 @@ def test_csv(tmp_path):
     assert data.preprocessing["columns"] == ["width", "colour=blue", "colour=red", "area"]
     assert data.input_size == (4,)
     assert list(map(str, data.notes)) == [
-        "column colour: one feature for each of its 2 texts",
-        "column area: 1 missing values, taken for the median",
+        "column colour: a feature for each text, 2 in all",
+        "column area: missing values, taken for the median: 1",
     ]
     assert sum(len(part) for part in parts(data)) == 40
     other = load(path, Options(target="width"))
@@ -197,7 +199,7 @@ def test_csv_groups_whole_targets_by_value_and_reads_decimal_commas(tmp_path):
     [
         ("", "a table needs a header"),
         ("a,b\n1,2\n", "a table needs a header, two columns and two rows"),
-        ("a,b\n1,2\n3\n", "line 3: 1 fields, but the header names 2"),
+        ("a,b\n1,2\n3\n", "line 3: 1 field, but the header names 2"),
         ("a,a\n1,2\n3,4\n", "two columns have one name"),
         ("1,2\n3,4\n5,6\n", "needs a header, but its first line holds numbers: 1, 2"),
         ("a,b\n1,0\n2,1\nx3,0\n4,1\n", "column a holds numbers, but 'x3' in row 3 of the data"),

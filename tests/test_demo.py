@@ -96,9 +96,10 @@ def test_errors_are_one_sentence(tmp_path, monkeypatch, capsys):
     assert re.fullmatch(r"convkit: .*File exists.*\n", capsys.readouterr().err)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError(name='matplotlib')")
-    done = run_convkit("demo", "--output", str(tmp_path / "out"))
-    assert done.returncode == 1
-    assert done.stderr == "convkit: matplotlib is not installed: pip install 'convkit[train]'\n"
+    for command, extra in (["demo", "--output", str(tmp_path / "out")], "train"), (["bench", "--quick"], "bench"):
+        done = run_convkit(*command, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr == f"convkit: matplotlib is not installed: pip install 'convkit[{extra}]'\n"
 
 
 def test_quick_demo_writes_a_self_contained_report(tmp_path):

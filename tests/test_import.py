@@ -1,6 +1,10 @@
 """What a user reads when convkit cannot be imported, and that every ISA of the binary can."""
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -45,6 +49,17 @@ def test_unknown_isa(isa):
     message = import_error("import convkit", CONVKIT_ISA=isa)
     names = ", ".join(convkit._library._C.supported_isas())
     assert message == f"ImportError: convkit: CONVKIT_ISA='{isa}' is not one of this machine's: {names}"
+
+
+@pytest.mark.parametrize("variable", ["CONVKIT_ISA", "CONVKIT_FLOAT32_ALGORITHM"])
+@pytest.mark.parametrize("start", ["-m", "script"])
+def test_a_command_says_it_in_one_line(tmp_path, start, variable):
+    (tmp_path / "convkit").write_text("import sys; from convkit.__main__ import main; sys.exit(main())")  # as pip's
+    environment = {**os.environ, "PYTHONPATH": str(HOME), variable: "bogus"}
+    command = [sys.executable, *(["-m", "convkit"] if start == "-m" else [tmp_path / "convkit"]), "info"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"convkit: {variable}='bogus' is .*\n", done.stderr)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -167,10 +167,10 @@ def test_exercise_1_on_a_csv_file(tmp_path, capsys, language):
     assert "18 → 8 → 4 → 1" in page
     assert f"0{decimal}003, " in page  # the rate
     notes = {
-        "en": ("column x3: 1 missing values, taken for the median", "column kind: one feature for each of its 3 texts"),
+        "en": ("column x3: missing values, taken for the median: 1", "column kind: a feature for each text, 3 in all"),
         "pt": (
-            "coluna x3: 1 valores ausentes, substituídos",
-            "coluna kind: um atributo para cada um dos seus 3 textos",
+            "coluna x3: valores ausentes, substituídos pela mediana: 1",
+            "coluna kind: um atributo para cada texto, 3 ao todo",
         ),
     }
     assert all(note in page for note in notes[language])

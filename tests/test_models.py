@@ -1,5 +1,6 @@
 """The lecture's networks: sizes, names of parameters, and the same results as on torch.nn with the same weights."""
 
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -220,7 +221,7 @@ def test_video_cnn_sees_the_order_of_frames():
     model, clip = video_cnn().eval(), torch.randn(1, 1, 8, 16, 16)
     assert not torch.allclose(model(clip), model(clip.flip(2)), atol=1e-4)
     assert model(clip[:, :, :5, :9]).shape == (1, 4)
-    with pytest.raises(ValueError, match="video_cnn: 2 blocks need frames of at least 4 x 4 pixels"):
+    with pytest.raises(ValueError, match="video_cnn: with 2 blocks frames must have at least 4 x 4 pixels"):
         video_cnn(input_size=(8, 16, 3))
 
 
@@ -275,6 +276,24 @@ def test_exports_and_decomposes_to_aten(name):
         decomposed = to_aten(program)
         assert "convkit." not in str(decomposed.graph)
         torch.testing.assert_close(decomposed.module()(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [small_cnn, vgg16, vgg19, xception, video_cnn])
+def test_channels_and_classes_must_be_positive(make):
+    for name, wrong in (("in_channels", "3"), ("num_classes", 0)):
+        with pytest.raises(ValueError, match=f"{make.__name__}: {name} must be a positive integer, but got {wrong!r}"):
+            make(**{name: wrong})
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_onnx_names_the_extra_that_it_needs(package, tmp_path, monkeypatch):
+    if package == "onnxscript":
+        pytest.importorskip("onnx")
+    monkeypatch.setitem(sys.modules, package, None)
+    ours, _, batch = pair("mlp")
+    with pytest.raises(ModuleNotFoundError, match=rf"{package} is not installed: pip install 'convkit\[onnx\]'"):
+        export(ours, (batch,), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_cnn", "vgg", "xception", "video_cnn"])

@@ -141,6 +141,8 @@ def test_report():
     assert report.left == {}
     assert report.swapped["9"] is convkit.nn.Linear
     assert "fused: 0 + 1 + 2 + 3" in str(report)
+    _, report = convkit.optimize(nn.Sequential(nn.Linear(2, 3)))
+    assert str(report) == "1 module swapped, 0 runs fused, 0 left"
 
 
 def test_what_somebody_else_sees_is_not_fused():
@@ -292,6 +294,27 @@ def test_compiles_without_graph_breaks():
 def test_what_is_no_module_is_named():
     with pytest.raises(TypeError, match=r"optimize: model must be a torch.nn.Module, but got function"):
         convkit.optimize(plain)
+    with pytest.raises(TypeError, match="explain: call must be callable, but got 'relu'"):
+        convkit.explain("relu")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("inside", "what"), [(False, "is"), (True, "has")])
+def test_script_modules_are_refused(inside, what):
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    model = nn.Sequential(nn.ReLU(), scripted) if inside else scripted
+    at = " at 1" if inside else ""
+    message = f"optimize: model {what} a RecursiveScriptModule{at}, whose code is not Python's: optimize before"
+    with pytest.raises(TypeError, match=message):
+        convkit.optimize(model)
+
+
+def test_an_exported_module_is_left_with_a_reason():
+    x = torch.randn(1, 3, 8, 8)
+    model = torch.export.export(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (x,)).module()
+    optimized, report = convkit.optimize(model)
+    assert report.left == {"": "it calls aten's operators, as torch.export has it: optimize before that"}
+    assert torch.equal(optimized(x), model(x))
 
 
 def assert_near(one, other):

@@ -263,6 +263,37 @@ def test_relu6_without_a_convolution_is_left():
     assert_same([optimized(x)], [model(x)])
 
 
+class MobileNet(nn.Module):
+    """ReLU6 in every way to write it; the last two are no part of a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1, self.conv2 = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8)
+        self.conv3, self.conv4, self.act = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1), nn.ReLU6(inplace=True)
+
+    def forward(self, x):
+        x = F.relu6(self.bn1(self.conv1(9 * x)), inplace=True)
+        x = F.max_pool2d(F.hardtanh(self.conv2(9 * x), 0.0, max_val=6.0), 2)
+        x = self.act(self.conv4(self.act(self.conv3(9 * x))))
+        return F.relu6(9 * x - 1) + F.hardtanh(self.conv3(x[:, :1].expand(-1, 8, -1, -1))).mean()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_relu6_called_as_a_function_or_twice(training):
+    torch.manual_seed(0)
+    model, x = MobileNet().train(training), input_of(MobileNet)
+    optimized, report = convkit.optimize(model)
+    assert report.fused == [
+        ("conv1", "bn1", "relu6()"), ("conv2", "hardtanh()", "max_pool2d()"), ("conv3", "act"), ("conv4", "act")
+    ]  # fmt: skip
+    assert report.left == {"relu6_1()": "convkit has ReLU6 only behind a convolution of its own"}
+    assert_same(results(optimized, x), results(copy.deepcopy(model), x))
+    seen = []
+    optimized.conv2.register_forward_hook(lambda module, inputs, output: seen.append(output.max().item()))
+    assert_same(results(optimized, x), results(copy.deepcopy(model), x))  # the convolution for itself
+    assert max(seen) > 6
+
+
 def test_compiles_without_graph_breaks():
     optimized, _ = convkit.optimize(Functional().eval())
     x = input_of(Functional)

@@ -131,6 +131,8 @@ def test_a_call_that_differs_from_the_packing_is_refused(changed, message):
 
 def test_prepack_refuses_what_conv2d_refuses():
     weight = random((8, 4, 3, 3))
+    with pytest.raises(RuntimeError, match=r"prepack: weight must be 4-dimensional, but got weight of size \[3, 3\]"):
+        convkit.prepack(torch.ones(3, 3))
     with pytest.raises(TypeError, match=r"prepack\(\): argument 'weight' must be Tensor, not list"):
         convkit.prepack([1])
     with pytest.raises(ValueError, match="algorithm must be one of"):

@@ -411,8 +411,40 @@ def test_bad_settings_are_refused(settings, message):
         fit(mlp(5, [4], 3), blobs(), config=Config(**{**QUIET, **settings}))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 1.5}, "Config: epochs must be int, but got 1.5"),
+        ({"batch_size": True}, "Config: batch_size must be int, but got True"),
+        ({"lr": "x"}, "Config: lr must be float, but got 'x'"),
+        ({"clip_norm": [1.0]}, r"Config: clip_norm must be float or None, but got \[1.0\]"),
+        ({"optimizer": torch.optim.SGD}, "Config: optimizer must be str, but got <class"),
+        ({"patience": "3"}, "Config: patience must be int or None, but got '3'"),
+        ({"channels_last": 1}, "Config: channels_last must be bool, but got 1"),
+        ({"device": 0}, "Config: device must be str or device or None, but got 0"),
+    ],
+)
+def test_settings_of_another_kind_are_named(settings, message):
+    with pytest.raises(TypeError, match=message):
+        Config(**settings)
+
+
+def test_what_is_no_setting_is_named():
+    with pytest.raises(TypeError, match="Output: directory must be str or Path, but got 3"):
+        fit(mlp(5, [4], 3), blobs(), config=Config(**QUIET), output=3)
+    with pytest.raises(TypeError, match="Output: report must be Callable or None, but got 'print'"):
+        run.Output("x", report="print")
+    with pytest.raises(TypeError, match="train: config must be a Config, but got "):
+        fit(mlp(5, [4], 3), blobs(), config={"lr": 1})
+
+
+def test_a_device_may_be_an_object():
+    config = Config(epochs=1, lr=1, device=torch.device("cpu"), progress=False)
+    assert len(fit(mlp(5, [4], 3), blobs(), config=config)) == 1
+
+
 def test_devices_that_are_not_there():
-    for name in ("cuda:99", "mps"):
+    for name in ("cuda:99", "mps", "tpu"):
         with pytest.raises(RuntimeError, match=f"device {name}"):
             fit(mlp(5, [4], 3), blobs(), config=Config(device=name, progress=False))
 

@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+from convkit._text import counted
 from convkit.benchmark.rows import compare
 
 OURS, THEIRS, GREY = "#1f63d6", "#d9730d", "#8a93a3"
@@ -64,8 +65,7 @@ def roofline(rows, limits):
         axes.set(
             xlabel="operations of the direct method per byte of input, weight and output",
             ylabel="GFLOP/s",
-            title=f"Every convolution, {limits.threads} thread{'s' * (limits.threads > 1)}; peak "
-            f"{limits.peak / 1e9:.0f} GFLOP/s",
+            title=f"Every convolution, {counted(limits.threads, 'thread')}; peak {limits.peak / 1e9:.0f} GFLOP/s",
         )
         axes.legend(frameon=False, fontsize=8)
         return _png(figure)
@@ -84,7 +84,7 @@ def networks(rows, title):
             axes.barh(range(len(own)), [row.warm for row in own], color=colours, height=0.7)
             axes.set_yticks(range(len(own)), [f"{r.contender} {r.format}".strip() for r in own], fontsize=7.5)
             axes.invert_yaxis()
-            axes.set_xlabel(f"milliseconds, {count} thread{'s' * (count > 1)}")
+            axes.set_xlabel(f"milliseconds, {counted(count, 'thread')}")
         figure.suptitle(title, fontsize=10)
         return _png(figure)
 

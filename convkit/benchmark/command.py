@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from convkit._text import counted
 from convkit.benchmark import plan, report, rows, run, summary
 from convkit.benchmark.options import DEFAULT_MINUTES, QUICK_MINUTES
 
@@ -38,7 +39,7 @@ def main(arguments):
 
 def _print(result):
     for (suite, direction, dtype, threads), members in summary.groups(result.rows).items():
-        print(f"\n{suite}, {direction}, {dtype}, {threads} thread{'s' * (threads > 1)}: milliseconds, warm")
+        print(f"\n{suite}, {direction}, {dtype}, {counted(threads, 'thread')}: milliseconds, warm")
         print(summary.layer_table(members))
     for table in (summary.network_table(result.rows), summary.memory_table(result.rows)):
         if table:

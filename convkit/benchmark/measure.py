@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 import convkit
+from convkit._text import counted
 from convkit.benchmark import calls
 from convkit.benchmark.rows import OK, Row
 from convkit.benchmark.suites import CONVOLUTIONS, Layer
@@ -23,11 +24,8 @@ class Case:
     formats: tuple = tuple(calls.FORMATS)
 
     def __str__(self):
-        return f"{self.layer.suite} {self.layer.name}, {self.direction}, {self.dtype}, {_threads(self.threads)}"
-
-
-def _threads(count):
-    return f"{count} thread{'s' if count > 1 else ''}"
+        threads = counted(self.threads, "thread")
+        return f"{self.layer.suite} {self.layer.name}, {self.direction}, {self.dtype}, {threads}"
 
 
 def _state(contender, prepared):

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import convkit
+from convkit._text import counted
 from convkit.benchmark.calls import FORMATS
 from convkit.benchmark.measure import milliseconds
 from convkit.benchmark.networks import NETWORKS
@@ -29,7 +30,7 @@ class NetworkCase:
     peers: tuple = ()
 
     def __str__(self):
-        return f"{self.network}, {self.direction}, batch {self.batch}, {self.threads} threads"
+        return f"{self.network}, {self.direction}, batch {self.batch}, {counted(self.threads, 'thread')}"
 
 
 def _models(case):

@@ -63,7 +63,7 @@ def _check(model, input):
 
 def _torch_compile(model, input, threads, *, freezing):
     """torch.compile with inductor, without graph breaks; model and input keep their memory format."""
-    name = "torch.compile, freezing" if freezing else "torch.compile"
+    name = "torch.compile+freezing" if freezing else "torch.compile"
     _check(model, input)
     with _converting(name), torch_threads(threads):
         # Every torch.nn module compiles the same wrapper: without isolation, eight networks would reach the limit of
@@ -255,7 +255,7 @@ def _ncnn(model, input, threads):
 
 PEERS = {
     "torch.compile": partial(_torch_compile, freezing=False),
-    "torch.compile, freezing": partial(_torch_compile, freezing=True),
+    "torch.compile+freezing": partial(_torch_compile, freezing=True),
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "ncnn": _ncnn,

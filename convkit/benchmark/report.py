@@ -4,6 +4,7 @@ import base64
 from html import escape
 
 from convkit import _html as html
+from convkit._text import counted
 from convkit.benchmark import charts
 from convkit.benchmark.calls import FORMATS
 from convkit.benchmark.rows import OK, compare, geometric_mean
@@ -73,7 +74,8 @@ def write(path, result):
     _networks(page, rows)
     page.add(html.heading("Suites"), _summary_table(summaries))
     for limits in result.limits:
-        page.add(html.heading(f"The limits of this machine, {_threads(limits.threads)}"), html.paragraph(ROOFLINE))
+        title = f"The limits of this machine, {counted(limits.threads, 'thread')}"
+        page.add(html.heading(title), html.paragraph(ROOFLINE))
         page.picture(f"roofline-{limits.threads}", charts.roofline(rows, limits), "roofline")
     if any(row.suite == "scaling" for row in rows):
         page.add(html.heading("Scaling"), html.paragraph(SCALING))
@@ -83,10 +85,6 @@ def write(path, result):
     _layers(page, rows)
     _machine(page, result)
     path.write_text(html.page(TITLE, "".join(page.parts)), encoding="utf-8")
-
-
-def _threads(count):
-    return f"{count} thread{'s' * (count > 1)}"
 
 
 def _tiles(rows):
@@ -109,7 +107,8 @@ def _losses(page, rows):
     page.add(html.heading("Where convkit loses"))
     if not everything:
         return
-    page.add(html.paragraph(f"In {len(losing)} of {len(everything)} comparisons torch is faster. The worst of them:"))
+    which = ". The worst of them:" if losing else "."
+    page.add(html.paragraph(f"In {len(losing)} of {counted(len(everything), 'comparison')} torch is faster{which}"))
     worst = sorted(losing, key=lambda c: c.ratio())[:15]
     cells = [
         [f"{c.row.suite}: {escape(c.row.layer)}", c.row.direction, c.row.dtype, c.row.threads, _ratio(c.ratio())]
@@ -151,7 +150,7 @@ def _layers(page, rows):
     for (suite, direction, dtype, threads), members in groups(rows).items():
         if suite == "memory":
             continue
-        title = f"{suite}, {direction}, {dtype}, {_threads(threads)}"
+        title = f"{suite}, {direction}, {dtype}, {counted(threads, 'thread')}"
         name = "-".join((suite, direction, dtype, str(threads)))
         if any(c.ratio() for c in compare(members)):
             page.picture(name, charts.speedups(members, title), title)
@@ -186,10 +185,10 @@ def _machine(page, result):
     page.add(html.heading("How it was measured"), html.paragraph(METHOD.format(fault=1e6 * result.page_fault_seconds)))
     cells = []
     for limits in result.limits:
-        cells.append([_threads(limits.threads), "multiply-add peak", f"{limits.peak / 1e9:.0f} GFLOP/s", ""])
+        cells.append([counted(limits.threads, "thread"), "multiply-add peak", f"{limits.peak / 1e9:.0f} GFLOP/s", ""])
         for level in limits.levels:
             rates = (f"reads {level.read / 1e9:.0f} GB/s", f"copies {level.copy / 1e9:.0f} GB/s")
-            cells.append([_threads(limits.threads), level.name, *rates])
+            cells.append([counted(limits.threads, "thread"), level.name, *rates])
     page.add(html.table(None, cells, texts=4))
     if result.rows:
         row = result.rows[0]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from convkit._text import counted
 from convkit.benchmark.calls import FORMATS
 from convkit.benchmark.rows import compare, geometric_mean, network_ratio
 
@@ -131,7 +132,7 @@ def network_table(rows):
     lines = []
     for comparison in compare([row for row in rows if row.suite == "networks"]):
         row = comparison.row
-        lines.append(f"{row.layer}, {row.direction}, {row.threads} thread{'s' * (row.threads > 1)}")
+        lines.append(f"{row.layer}, {row.direction}, {counted(row.threads, 'thread')}")
         ours = comparison.best("convkit")
         states = {(r.contender, r.format): r.state for r in rows if r.key == row.key}
         for (contender, format), state in states.items():
@@ -163,7 +164,7 @@ def as_markdown(rows):
     for summary in summarise(rows):
         both.setdefault((summary.suite, summary.direction, summary.dtype), {})[summary.threads] = summary
     threads = sorted({row.threads for row in rows if row.op != "network"})
-    head = [f"{n} thread{'s' * (n > 1)}" for n in threads]
+    head = [counted(n, "thread") for n in threads]
     lines = [
         "| Suite | Direction | " + " | ".join(f"{h}: NCHW, channels_last, best" for h in head) + " |",
         "|---|---|" + "---|" * len(threads),

@@ -3,9 +3,11 @@
 import json
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
+from convkit._text import counted
 from convkit.commands.options import add_model
 
 RUNS = 5
@@ -36,6 +38,9 @@ def main(arguments):
 
     if arguments.top < 1:
         raise ValueError(f"--top must be at least 1, but got {arguments.top}")
+    for path in map(Path, arguments.files):
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder: name files to predict from, and the run as --run RUN")
     found = open_model(arguments)
     kind = found.preprocessing["kind"]
     if kind not in ("image", "table"):
@@ -55,7 +60,8 @@ def _images(found, paths, top):
         try:
             image = open_image(path, len(found.preprocessing["mean"]))
         except UNREADABLE as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+            what = getattr(error, "strerror", None) or error
+            raise ValueError(f"{found.name} takes images, but {path} cannot be read: {what}") from error
         inputs.append(prepare(image, found.preprocessing))
     return [classify(found, path, input, top) for path, input in zip(paths, inputs, strict=True)], []
 
@@ -122,7 +128,7 @@ def as_text(result):
     lines = [result["image"]]
     for place, row in enumerate(result["predictions"], 1):
         lines.append(f"  {place}  {row['class']:<{width}}  {100 * row['probability']:6.2f} %")
-    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+    threads = counted(result["threads"], "thread")
     where = f"cpu, {threads}" if result["device"] == "cpu" else result["device"]
     lines.append(f"  {result['milliseconds']:.2f} ms for one image ({result['model']} of {result['weights']}; {where})")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from convkit._text import counted
 from convkit.commands.options import refuse_unused
 from convkit.models.catalog import CATALOG, KINDS, build, default_hidden
 
@@ -165,7 +166,7 @@ def _train(arguments, say):
     history = fit(model, data.train, data.valid, config, output)
     if data.valid is not None:
         best = min(history, key=lambda row: row["valid_loss"])["epoch"]
-        why = f"; none of the {config.patience} after it was better" if len(history) < config.epochs else ""
+        why = f"; no lower one in {counted(config.patience, 'epoch')} after it" if len(history) < config.epochs else ""
         say(f"kept: the weights of epoch {best}, with the lowest validation loss{why}")
     result = {**about, "history": history, "output": str(directory)}
     if data.test is not None:
@@ -191,7 +192,7 @@ def describe(data, model, network, config):
     yield f"{network['name']}{f', hidden layers and output {widths}' if widths else ''}: {parameters:,} parameters"
     yield (
         f"{config.optimizer}, learning rate {config.lr:g} ({config.schedule}), batches of {config.batch_size}, "
-        f"{config.epochs} epochs, {config.precision}, seed {config.seed}"
+        f"{counted(config.epochs, 'epoch')}, {config.precision}, seed {config.seed}"
     )
 
 
@@ -222,7 +223,7 @@ def as_text(scores):
         if name in percent:
             parts.append(f"{percent[name]} {100 * value:.2f} %")
         elif name == "samples":
-            parts.append(f"{value:,} samples")
+            parts.append(counted(value, "sample"))
         else:
             parts.append(f"{names.get(name, name)} {value:.4g}")
     return ", ".join(parts)

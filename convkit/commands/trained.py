@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from convkit._text import counted
 from convkit.commands.options import refuse_unused
 from convkit.models.catalog import CATALOG, build
 from convkit.train import checkpoint, distributed
@@ -60,6 +61,8 @@ def _filled(path, network, weights):
 
 
 def _from_run(path):
+    if path.is_dir() and not (path / WEIGHTS).exists():
+        raise FileNotFoundError(f"{path} is no run of `convkit train`: there is no {WEIGHTS} in it")
     path = path / WEIGHTS if path.is_dir() else path
     state = checkpoint.load(path)
     about = state.get("about", {})
@@ -113,5 +116,5 @@ def _published(arguments):
     if arguments.classes:
         names = tuple(line.strip() for line in Path(arguments.classes).read_text(encoding="utf-8").splitlines() if line)
         if len(names) != outputs:
-            raise ValueError(f"{arguments.classes} names {len(names)} classes, but the weights have {outputs}")
+            raise ValueError(f"{arguments.classes} has {counted(len(names), 'name')}, the weights {outputs} classes")
     return Trained(model, arguments.model, Path(arguments.weights), names, entry.preprocessing(size), None, None)

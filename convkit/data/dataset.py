@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
+from convkit._fields import check_kinds
+from convkit._text import counted
+
 
 @dataclass(frozen=True)
 class Options:
@@ -32,6 +35,7 @@ class Options:
     check: bool = True
 
     def __post_init__(self):
+        check_kinds(self, "data")
         for name in ("test", "valid"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -51,9 +55,9 @@ class Options:
 
 NOTES = {
     "empty": "column {name} is empty: left out",
-    "missing": "column {name}: {count} missing values, taken for the median",
-    "texts": "column {name}: one feature for each of its {count} texts",
-    "unknown": "column {name}: {count} values that are none of {known}",
+    "missing": "column {name}: missing values, taken for the median: {count}",
+    "texts": "column {name}: a feature for each text, {count} in all",
+    "unknown": "column {name}: values that are none of {known}: {count}",
 }
 
 
@@ -121,7 +125,9 @@ def split(labels, options, test=0.2, valid=0.1):
                     rest, test_size=share / left, random_state=options.seed, stratify=stratify, shuffle=True
                 )
             except ValueError as error:
-                raise ValueError(f"data: {len(rest)} samples cannot be split, {share:g} of all: {error}") from error
+                raise ValueError(
+                    f"data: {counted(len(rest), 'sample')} cannot be split, {share:g} of all: {error}"
+                ) from error
             left -= share
         parts.append(np.sort(part))
     return np.sort(rest), parts[1], parts[0]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from convkit._text import counted
 from convkit.data.dataset import Data, Note, split, tensors
 
 MOST_CLASSES = 20  # integers with more different values than this are taken for a regression
@@ -108,7 +109,9 @@ def _read(path, least_rows=2):
     rows = []
     for row in reader:
         if row and len(row) != len(header):
-            raise ValueError(f"{path}, line {reader.line_num}: {len(row)} fields, but the header names {len(header)}")
+            raise ValueError(
+                f"{path}, line {reader.line_num}: {counted(len(row), 'field')}, but the header names {len(header)}"
+            )
         if row:
             rows.append([_pointed(field.strip(), dialect.delimiter) for field in row])
     if len(header) < 2 or len(rows) < least_rows:

@@ -16,11 +16,11 @@ then one dense layer. The same network is trained on convkit's layers and on PyT
 layouts), from the same first weights and on the same batches, so any difference is the layers'."""
 
 DIGITS_MEASURED = """\
-Seconds: median over the epochs, which take turns, on {threads} threads. Memory, of one step on {batch} images:
+Seconds: median over the epochs, which take turns, on {threads}. Memory, of one step on {batch} images:
 <em>saved</em> is what autograd keeps from forward to backward besides weights and batch; <em>peak</em> is how far the
 step raises the resident memory of a process of its own."""
 
 TIMINGS = """\
-The same call on the same data, one image, float32, {threads} threads. Rounds take turns; the time is the median (below
-it the 20 % and 80 % quantiles). Above 1.00x convkit is faster; calls that it loses are in red. The error is the largest
+The same call on the same data, one image, float32, {threads}. Rounds take turns; the time is the median (below it
+the 20 % and 80 % quantiles). Above 1.00x convkit is faster; calls that it loses are in red. The error is the largest
 difference from the same call in float64."""

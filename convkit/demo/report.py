@@ -7,6 +7,7 @@ from pathlib import Path
 
 from convkit import _html as html
 from convkit import info
+from convkit._text import counted
 from convkit.demo import chapters, digits, prose, timings
 from convkit.lecture import ear, tabular
 
@@ -40,14 +41,15 @@ def write(output, quick=False):
     run = f"{date.today().isoformat()}, {seconds:.0f} s{', --quick' if quick else ''}; all seeds are fixed"
 
     found = info.collect()
+    threads = counted(found["machine"]["threads"], "thread")
     parts = [
         f"<h1>{prose.TITLE}</h1>\n",
         html.paragraph(prose.INTRODUCTION, "lead"),
         chapters.summary(checks, wine_result, runs, rows),
         chapters.by_hand(maps),
         chapters.wine(wine_result),
-        chapters.digits(data, runs, found["machine"]["threads"]),
-        chapters.timings(rows, found["machine"]["threads"]),
+        chapters.digits(data, runs, threads),
+        chapters.timings(rows, threads),
         chapters.machine(found, run, load),
     ]
     path = output / "index.html"

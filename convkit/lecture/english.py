@@ -126,7 +126,7 @@ OURS_TABLE = [
     "Keras, ms",
 ]
 OURS_NOTE = """\
-{threads} threads, float32, random weights; the median, each side in the better of its two memory formats;
+{threads}, float32, random weights; the median, each side in the better of its two memory formats;
 <code>convkit.optimize</code> beside <code>torch.nn</code> in evaluation mode, logits equal to {error:.0e}. Keras:
 {keras}. Xception's {statistics:,} running means and variances count as parameters in the lecture."""
 ABSENT = "not installed"

@@ -5,6 +5,7 @@ from html import escape
 from convkit import _html as html
 from convkit import _pictures as pictures
 from convkit import info
+from convkit._text import counted
 from convkit.lecture import ilsvrc
 from convkit.lecture.numbers import fill, number, percent
 
@@ -72,7 +73,7 @@ def networks(rows, words):
     ours = [_ours(row, batch, words) for row in rows for batch in batches]
     machine = info.collect()["machine"]
     note = {
-        "threads": machine["threads"],
+        "threads": counted(machine["threads"], "thread"),
         "error": max(row.error for row in rows),
         "keras": ilsvrc.keras_name() or words.ABSENT,
         "statistics": max(row.statistics for row in rows),

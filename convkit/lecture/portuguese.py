@@ -32,9 +32,9 @@ rede do scikit-learn com a mesma forma e a mesma taxa de aprendizado, {rate:g}, 
 para o treino e 30 % para o teste."""
 NOTES = {
     "empty": "coluna {name}: vazia, deixada de fora",
-    "missing": "coluna {name}: {count} valores ausentes, substituídos pela mediana",
-    "texts": "coluna {name}: um atributo para cada um dos seus {count} textos",
-    "unknown": "coluna {name}: {count} valores que não estão entre {known}",
+    "missing": "coluna {name}: valores ausentes, substituídos pela mediana: {count}",
+    "texts": "coluna {name}: um atributo para cada texto, {count} ao todo",
+    "unknown": "coluna {name}: valores que não estão entre {known}: {count}",
 }
 CLASSES, ONE_VALUE = "{count} classes", "um valor a prever"
 RULE = "A regra prática: {network}"
@@ -139,7 +139,7 @@ OURS_TABLE = [
     "Keras, ms",
 ]
 OURS_NOTE = """\
-{threads} threads, float32, pesos aleatórios; a mediana, cada lado no melhor dos seus dois formatos de memória;
+{threads}, float32, pesos aleatórios; a mediana, cada lado no melhor dos seus dois formatos de memória;
 <code>convkit.optimize</code> ao lado de <code>torch.nn</code> em modo de avaliação, logits iguais até {error:.0e}.
 Keras: {keras}. As {statistics:,} médias e variâncias da Xception contam como parâmetros na aula."""
 ABSENT = "não instalado"

@@ -3,6 +3,7 @@
 from torch import nn
 
 import convkit.nn
+from convkit.models._check import check_positive
 
 
 def small_cnn(in_channels=1, num_classes=10, image_size=28, *, layers=convkit.nn):
@@ -18,6 +19,7 @@ def small_cnn(in_channels=1, num_classes=10, image_size=28, *, layers=convkit.nn
     Returns:
         ``torch.nn.Sequential`` from (N, in_channels, height, width) to (N, num_classes).
     """
+    check_positive("small_cnn", in_channels=in_channels, num_classes=num_classes)
     height, width = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     if min(height, width) < 4:
         raise ValueError(f"small_cnn: image_size must be at least 4, but got {image_size}")

@@ -1,21 +1,18 @@
 """The multi-layer perceptron of the lecture, the linear model, and the rule of thumb for a first architecture."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import nn
 
 import convkit.nn
+from convkit.models._check import check_positive
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "identity")
 HEADS = (None, "softmax", "sigmoid")
 MOST_PARAMETERS_PER_SAMPLE = 2  # what "not much more parameters than samples" means here
 NARROWEST = 2
-
-
-def _check_width(name, width):
-    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise ValueError(f"mlp: {name} must be a positive integer, but got {width!r}")
 
 
 def mlp(in_features, hidden, out_features, *, activation="relu", head=None, layers=convkit.nn):
@@ -33,11 +30,12 @@ def mlp(in_features, hidden, out_features, *, activation="relu", head=None, laye
     Returns:
         ``torch.nn.Sequential`` from (N, in_features) to (N, out_features).
     """
+    if not isinstance(hidden, Iterable):
+        raise TypeError(f"mlp: hidden must be a list of widths, but got {hidden!r}")
     hidden = list(hidden)
-    for name, width in (("in_features", in_features), ("out_features", out_features)):
-        _check_width(name, width)
+    check_positive("mlp", in_features=in_features, out_features=out_features)
     for width in hidden:
-        _check_width("a width in hidden", width)
+        check_positive("mlp", **{"a width in hidden": width})
     if activation not in ACTIVATIONS:
         raise ValueError(f"mlp: activation must be one of {', '.join(ACTIVATIONS)}, but got {activation!r}")
     if head not in HEADS:

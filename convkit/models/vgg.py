@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 import convkit.nn
+from convkit.models._check import check_positive
 
 # Channels and number of the 3x3 convolutions of each block; a 2x2 max-pooling ends it.
 VGG16_BLOCKS = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
@@ -64,9 +65,11 @@ def vgg16(in_channels=3, num_classes=1000, *, dropout=0.5, layers=convkit.nn):
     Returns:
         :class:`VGG`, from (N, in_channels, H, W), H and W at least 32, to (N, num_classes).
     """
+    check_positive("vgg16", in_channels=in_channels, num_classes=num_classes)
     return VGG(VGG16_BLOCKS, in_channels, num_classes, dropout, layers)
 
 
 def vgg19(in_channels=3, num_classes=1000, *, dropout=0.5, layers=convkit.nn):
     """VGG19: 16 convolutions and 3 dense layers; 143,667,240 parameters with the defaults. Arguments as `vgg16`'s."""
+    check_positive("vgg19", in_channels=in_channels, num_classes=num_classes)
     return VGG(VGG19_BLOCKS, in_channels, num_classes, dropout, layers)

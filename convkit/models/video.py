@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 import convkit.nn
+from convkit._text import counted
+from convkit.models._check import check_positive
 
 
 class Conv2Plus1d(nn.Module):
@@ -70,10 +72,11 @@ def video_cnn(in_channels=1, num_classes=4, input_size=(8, 16, 16), *, widths=(1
     Returns:
         :class:`VideoCNN`, from (N, in_channels, frames, H, W) to (N, num_classes).
     """
+    check_positive("video_cnn", in_channels=in_channels, num_classes=num_classes)
     smallest = 2 ** len(widths)
     if not widths or min(input_size[1:]) < smallest:
         raise ValueError(
-            f"video_cnn: {len(widths)} blocks need frames of at least {smallest} x {smallest} pixels, but got "
-            f"input_size={tuple(input_size)}"
+            f"video_cnn: with {counted(len(widths), 'block')} frames must have at least {smallest} x {smallest} "
+            f"pixels, but got input_size={tuple(input_size)}"
         )
     return VideoCNN(in_channels, num_classes, tuple(widths), tuple(input_size), layers)

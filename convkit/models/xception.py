@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import convkit.nn
+from convkit.models._check import check_positive
 
 MIDDLE_BLOCKS = 8
 
@@ -96,4 +97,5 @@ def xception(in_channels=3, num_classes=1000, *, layers=convkit.nn):
     Returns:
         :class:`Xception`, from (N, in_channels, H, W), made for 299 x 299, to (N, num_classes).
     """
+    check_positive("xception", in_channels=in_channels, num_classes=num_classes)
     return Xception(in_channels, num_classes, layers)

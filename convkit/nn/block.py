@@ -1,7 +1,18 @@
 """Convolution, ReLU and max-pooling as one module."""
 
+from torch.nn import functional
+
 from convkit.nn.modules import Conv2d
-from convkit.ops.conv2d import conv2d
+from convkit.ops.conv2d import check_epilogue, conv2d
+from convkit.ops.max_pool2d import max_pool2d
+from convkit.ops.relu import relu
+
+
+def activate_and_pool(input, activation, max_pool, inplace=False):
+    """The activation and the max-pooling of a block where they are no part of its convolution."""
+    if activation:
+        input = {"relu": relu, "relu6": functional.relu6}[activation](input, inplace)
+    return max_pool2d(input, *max_pool) if max_pool else input
 
 
 class ConvBlock2d(Conv2d):
@@ -12,9 +23,13 @@ class ConvBlock2d(Conv2d):
         activation: None, "relu" or, on the CPU, "relu6".
         max_pool: None, a kernel size, or (kernel_size, stride, padding); see :func:`convkit.conv2d`.
         *args, **kwargs: those of :class:`torch.nn.Conv2d`, whose ``state_dict`` it has.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: an activation or a max_pool that :func:`convkit.conv2d` would not take.
     """
 
     def __init__(self, *args, activation="relu", max_pool=None, **kwargs):
+        check_epilogue("ConvBlock2d", activation, max_pool)
         super().__init__(*args, **kwargs)
         self.activation = activation
         self.max_pool = max_pool

@@ -2,12 +2,9 @@
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from convkit.nn.block import ConvBlock2d
+from convkit.nn.block import ConvBlock2d, activate_and_pool
 from convkit.nn.modules import Conv2d
-from convkit.ops.max_pool2d import max_pool2d
-from convkit.ops.relu import relu
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
@@ -34,12 +31,9 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input):
         if self.is_folded:
             return input
-        output = super().forward(input)
-        if self.activation == "relu":
-            output = relu(output, inplace=not torch.is_grad_enabled())
-        elif self.activation == "relu6":
-            output = functional.relu6(output, inplace=not torch.is_grad_enabled())
-        return max_pool2d(output, *self.max_pool) if self.max_pool else output
+        return activate_and_pool(
+            super().forward(input), self.activation, self.max_pool, inplace=not torch.is_grad_enabled()
+        )
 
 
 class FusedConv2d(ConvBlock2d):
@@ -60,6 +54,5 @@ class FusedConv2d(ConvBlock2d):
         if norm is not None and not norm.is_folded:
             return Conv2d.forward(self, input)
         if self.activation == "relu6" and input.is_cuda:  # of which conv2d knows nothing there
-            output = functional.relu6(Conv2d.forward(self, input))
-            return max_pool2d(output, *self.max_pool) if self.max_pool else output
+            return activate_and_pool(Conv2d.forward(self, input), self.activation, self.max_pool)
         return super().forward(input)

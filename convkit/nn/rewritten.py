@@ -1,4 +1,4 @@
-"""Modules whose ``forward`` convkit.optimize has rewritten, because it calls functions: relu, max_pool2d."""
+"""Modules whose ``forward`` convkit.optimize has rewritten, because it calls functions: relu, relu6, max_pool2d."""
 
 import functools
 import importlib
@@ -7,10 +7,9 @@ import types
 import torch
 from torch import nn
 
+from convkit.nn.block import activate_and_pool
 from convkit.nn.modules import Conv2d
 from convkit.ops.conv2d import conv2d
-from convkit.ops.max_pool2d import max_pool2d
-from convkit.ops.relu import relu
 
 PLAIN = (bool, int, float, str, type(None), tuple)
 FUNCTIONS = (types.FunctionType, types.MethodType)
@@ -22,18 +21,18 @@ def is_hooked(module):
 
 
 def run_block(conv, norm, input, activation, max_pool):
-    """A convolution, a BatchNorm that is fused with it or None, ReLU and max-pooling, as one op where they can be."""
+    """A convolution, a BatchNorm that is fused with it or None, an activation and max-pooling, as one op where they can
+    be."""
     hooked = is_hooked(conv) or (norm is not None and is_hooked(norm))
-    if isinstance(conv, Conv2d) and not hooked and (norm is None or norm.is_folded):
+    fuses = isinstance(conv, Conv2d) and not hooked and (norm is None or norm.is_folded)
+    if fuses and not (activation == "relu6" and input.is_cuda):
         input, padding = conv.padded(input)
         geometry = (conv.stride, padding, conv.dilation, conv.groups)
         return conv2d(input, *conv.operands(), *geometry, activation=activation, max_pool=max_pool)
     output = conv(input)
     if norm is not None:
         output = norm(output)
-    if activation:
-        output = relu(output)
-    return max_pool2d(output, *max_pool) if max_pool else output
+    return activate_and_pool(output, activation, max_pool)
 
 
 def settings_of(module):

@@ -33,7 +33,7 @@ def pair(op, name, value):
         return [value, value]
     values = list(value) if isinstance(value, (tuple, list)) else [value]
     for v in values:
-        if isinstance(v, float) or not isinstance(v, (int, torch.SymInt)):
+        if isinstance(v, (bool, float)) or not isinstance(v, (int, torch.SymInt)):
             raise TypeError(f"{op}(): argument '{name}' must be an int or a tuple of ints, but got {value!r}")
     if len(values) not in (1, 2):
         raise RuntimeError(

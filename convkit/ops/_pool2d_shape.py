@@ -45,23 +45,28 @@ def _extent(size, window, stride, pad, ceil_mode):
     return out
 
 
+def windows(op, kernel_size, stride, padding, dilation):
+    """The spans of a window, [height, width]; RuntimeError in torch's words, with the op's name, if there is none."""
+    _check_pair(op, "kernel_size", kernel_size, 1, "kernel size should be greater than zero")
+    _check_pair(op, "stride", stride, 1, "stride should be greater than zero")
+    _check_pair(op, "padding", padding, 0, "pad must be non-negative")
+    _check_pair(op, "dilation", dilation, 1, "dilation should be greater than zero")
+    return [_window(op, *argument) for argument in zip(kernel_size, padding, dilation, strict=True)]
+
+
 def output_size(op, input, kernel_size, stride, padding, dilation, ceil_mode):
     """[n, c, oh, ow] of pooling an input of size [n, c, h, w].
 
     Raises:
         RuntimeError: in torch's words, with the op's name.
     """
-    _check_pair(op, "kernel_size", kernel_size, 1, "kernel size should be greater than zero")
-    _check_pair(op, "stride", stride, 1, "stride should be greater than zero")
-    _check_pair(op, "padding", padding, 0, "pad must be non-negative")
-    _check_pair(op, "dilation", dilation, 1, "dilation should be greater than zero")
-    windows = [_window(op, *argument) for argument in zip(kernel_size, padding, dilation, strict=True)]
+    spans = windows(op, kernel_size, stride, padding, dilation)
     if len(input) != 4 or any(size == 0 for size in input[1:]):
         raise RuntimeError(
             f"{op}: Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got: "
             f"{list(input)}"
         )
-    h, w = (_extent(*extent, ceil_mode) for extent in zip(input[2:], windows, stride, padding, strict=True))
+    h, w = (_extent(*extent, ceil_mode) for extent in zip(input[2:], spans, stride, padding, strict=True))
     if h <= 0 or w <= 0:
         c = input[1]
         raise RuntimeError(

@@ -11,6 +11,7 @@ from convkit.ops._conv2d_max_pool2d import LARGEST_AREA, conv2d_max_pool2d
 from convkit.ops._conv2d_shape import output_size
 from convkit.ops._float32_precision import follow_torch
 from convkit.ops._packed_weight import FrozenWeight, PackedWeight, conv2d_packed, find, prepack_arguments
+from convkit.ops._pool2d_shape import windows
 from convkit.ops._torch_internals import autocast_active, transforms_active
 from convkit.ops.max_pool2d import max_pool2d
 
@@ -30,6 +31,11 @@ def _padding(padding, weight, stride, dilation):
     if isinstance(padding, str):
         raise RuntimeError(f"conv2d: Invalid padding string: '{padding}', should be one of 'same', 'valid'")
     return [side for side in pair("conv2d", "padding", padding) for _ in range(2)]
+
+
+def _check_activation(op, activation):
+    if activation not in (None, "relu", "relu6"):
+        raise ValueError(f"{op}: activation must be None, 'relu' or 'relu6', but got {activation!r}")
 
 
 def _check_arguments(input, weight, bias, groups, activation, algorithm):
@@ -54,28 +60,34 @@ def _check_arguments(input, weight, bias, groups, activation, algorithm):
     if isinstance(groups, bool) or not isinstance(groups, int):
         raise TypeError(f"conv2d(): argument 'groups' must be int, but got {groups!r}")
     check_int64("conv2d", "groups", groups)
-    if activation not in (None, "relu", "relu6"):
-        raise ValueError(f"conv2d: activation must be None, 'relu' or 'relu6', but got {activation!r}")
+    _check_activation("conv2d", activation)
     if activation == "relu6" and input.is_cuda:
         raise NotImplementedError("conv2d: activation='relu6' is not implemented on CUDA")
     if not isinstance(algorithm, str):
         raise TypeError(f"conv2d(): argument 'algorithm' must be str, but got {algorithm!r}")
 
 
-def _max_pool(max_pool):
+def _max_pool(op, max_pool):
     """None, k or (k, s, p) -> kernel_size, stride, padding, each [height, width]."""
     if isinstance(max_pool, (tuple, list)):
         if len(max_pool) != 3 or any(isinstance(part, (tuple, list)) and len(part) != 2 for part in max_pool):
             raise ValueError(
-                "conv2d: max_pool must be a kernel size or (kernel_size, stride, padding); a pair is ambiguous: "
+                f"{op}: max_pool must be a kernel size or (kernel_size, stride, padding); a pair is ambiguous: "
                 f"{max_pool!r}"
             )
         kernel_size, stride, padding = max_pool
     else:
         kernel_size, stride, padding = max_pool, None, 0
-    kernel_size = pair("conv2d", "max_pool kernel_size", kernel_size)
-    stride = kernel_size if stride is None else pair("conv2d", "max_pool stride", stride)
-    return kernel_size, stride, pair("conv2d", "max_pool padding", padding)
+    kernel_size = pair(op, "max_pool kernel_size", kernel_size)
+    stride = kernel_size if stride is None else pair(op, "max_pool stride", stride)
+    return kernel_size, stride, pair(op, "max_pool padding", padding)
+
+
+def check_epilogue(op, activation, max_pool):
+    """Raise what conv2d would raise for an activation and a pooling, whatever the tensors."""
+    _check_activation(op, activation)
+    if max_pool is not None:
+        windows(f"{op}: max_pool", *_max_pool(op, max_pool), [1, 1])
 
 
 def _conv2d_max_pool2d(arguments, pool, algorithm):
@@ -138,7 +150,7 @@ def conv2d(
     _check_arguments(input, weight, bias, groups, activation, algorithm)
     stride, dilation = pair("conv2d", "stride", stride), pair("conv2d", "dilation", dilation)
     padding = _padding(padding, weight, stride, dilation)
-    pool = None if max_pool is None else _max_pool(max_pool)
+    pool = None if max_pool is None else _max_pool("conv2d", max_pool)
     images = input if input.dim() == 4 else input.unsqueeze(0)
     operands, geometry = (images, weight, bias), (stride, padding, dilation, groups)
     fused_pool = None if activation == "relu6" else pool  # whose byte a value would not tell that a gradient stops at 6
@@ -196,6 +208,8 @@ def prepack(
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None or name == "weight":
             check_tensor("prepack", name, tensor)
+    if weight.dim() != 4:
+        raise RuntimeError(f"prepack: weight must be 4-dimensional, but got weight of size {list(weight.shape)}")
     weight, bias = (t if t is None or dtype is None else t.to(dtype) for t in (weight, bias))
     _check_arguments(weight, weight, bias, groups, None, algorithm)
     stride, dilation = pair("prepack", "stride", stride), pair("prepack", "dilation", dilation)

@@ -3,6 +3,7 @@
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, TensorDataset
 
+from convkit._text import counted
 from convkit.train import distributed
 
 
@@ -23,7 +24,7 @@ def as_dataset(data, argument):
     except (TypeError, ValueError) as error:
         raise TypeError(f"{argument} must be a Dataset or a pair (inputs, targets), but got {type(data)}") from error
     if len(inputs) != len(targets) or not len(inputs):
-        raise ValueError(f"{argument}: got {len(inputs)} inputs and {len(targets)} targets")
+        raise ValueError(f"{argument}: got {counted(len(inputs), 'input')} and {counted(len(targets), 'target')}")
     _check_finite((inputs, targets), argument)
     return TensorDataset(inputs, targets)
 
@@ -67,7 +68,7 @@ class Shuffled(Sampler):
         if min(samples, batch_size) < self.size:
             raise ValueError(
                 f"train: {self.size} processes need as many samples in a batch, but batch_size is {batch_size} and "
-                f"there are {samples} samples"
+                f"the data has {counted(samples, 'sample')}"
             )
 
     def __len__(self):

@@ -5,15 +5,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from convkit._fields import check_kinds
+
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("constant", "cosine", "step", "one-cycle")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOSSES = ("cross_entropy", "mse")
-
-
-def _free(default):
-    """A field that leaves the weights alone: a resumed run may have another value."""
-    return field(default=default, metadata={"free": True})
+FREE = {"free": True}  # of fields that leave the weights alone: a resumed run may have another value
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Config:
         channels_last: keep weights and batches of images in channels_last.
         patience: end after so many epochs without a lower validation loss; None trains all epochs.
         seed: of the order of the samples and of the generators of torch (dropout), numpy and Python.
-        device: "cpu", "cuda", "cuda:1"; None takes a GPU that convkit has kernels for, else the CPU.
+        device: "cpu", "cuda", "cuda:1" or a torch.device; None takes a GPU that convkit has kernels for, else the CPU.
         workers: processes that load samples; 0 loads in this one.
         progress: draw a bar on a terminal.
     """
@@ -54,11 +52,12 @@ class Config:
     channels_last: bool = True
     patience: int | None = None
     seed: int = 0
-    device: str | None = _free(None)
-    workers: int = _free(0)
-    progress: bool = _free(True)
+    device: str | torch.device | None = field(default=None, metadata=FREE)
+    workers: int = field(default=0, metadata=FREE)
+    progress: bool = field(default=True, metadata=FREE)
 
     def __post_init__(self):
+        check_kinds(self, "Config")
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS, "loss": LOSSES}
         for name, values in choices.items():
             if getattr(self, name) not in values:

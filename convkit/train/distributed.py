@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import distributed
 
+from convkit._text import counted
 from convkit.ops.conv2d import conv2d
 
 
@@ -59,13 +60,16 @@ def default_device():
 
 def device(name=None):
     """The ``torch.device`` of this name, or `default_device`; RuntimeError where this machine has none."""
-    found = torch.device(name or default_device())
-    if found.type not in ("cpu", "cuda"):
+    try:
+        found = torch.device(name or default_device())
+    except RuntimeError:  # torch does not know it
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
         raise RuntimeError(f"device {name}: convkit runs on cpu and cuda")
     if found.type == "cuda" and found.index is None:
         found = torch.device("cuda", _local_rank())
     if found.type == "cuda" and found.index >= torch.cuda.device_count():
-        raise RuntimeError(f"device {name}: torch sees {torch.cuda.device_count()} GPUs here")
+        raise RuntimeError(f"device {name}: torch sees {counted(torch.cuda.device_count(), 'GPU')} here")
     return found
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from convkit.train import distributed
 from convkit.train.batches import as_dataset, evaluation_loader
-from convkit.train.config import PRECISIONS
+from convkit.train.config import PRECISIONS, Config
 
 
 def loss_sum(outputs, targets, loss):
@@ -93,12 +93,13 @@ def evaluating(model):
 
 
 @torch.no_grad()
-def evaluate(model, data, config, *, confusion=False):
-    """Score ``model`` on ``data``, a dataset or a pair of tensors; its mode is kept.
+def evaluate(model, data, config=None, *, confusion=False):
+    """Score ``model`` on ``data``, a dataset or a pair of tensors; its mode is kept. ``config``: `Config`'s defaults.
 
     Returns:
         :class:`Metrics`, with ``values`` and, if asked for, ``confusion``.
     """
+    config = Config() if config is None else config
     dataset = as_dataset(data, "evaluate: data")
     device = next(model.parameters()).device
     metrics = Metrics(config.loss, device, confusion)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from convkit._fields import check_kinds
 from convkit.train import checkpoint, distributed
 from convkit.train.records import TensorBoard, write_csv, write_curves
 from convkit.train.trainer import Trainer
@@ -36,6 +37,7 @@ class Output:
     report: Callable | None = None
 
     def __post_init__(self):
+        check_kinds(self, "Output")
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
             raise ValueError(f"Output: checkpoint_steps must be at least 1, but got {self.checkpoint_steps}")
 
@@ -87,7 +89,7 @@ class Files:
         path = self.directory / CHECKPOINT
         if path.exists():
             if not output.resume:
-                raise FileExistsError(f"{path} is there already: resume it, or name another directory")
+                raise FileExistsError(f"{path} is there already: resume it (resume=True, --resume) or write elsewhere")
             trainer.load_state_dict(checkpoint.load(path), path)
         if distributed.rank() == 0:
             self.directory.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from convkit._text import counted
 from convkit.train import distributed
 from convkit.train.batches import Shuffled, as_dataset, training_loader
 from convkit.train.checkpoint import CheckpointError, check_weights
@@ -36,7 +37,9 @@ class Trainer:
     """
 
     def __init__(self, model, train, valid=None, config=None):
-        self.config = config = config or Config()
+        self.config = config = Config() if config is None else config
+        if not isinstance(config, Config):
+            raise TypeError(f"train: config must be a Config, but got {config!r}")
         self.train_data = as_dataset(train, "train")
         self.valid_data = None if valid is None else as_dataset(valid, "valid")
         if config.patience is not None and valid is None:
@@ -214,7 +217,7 @@ def _check_samples(model, dataset, config):
     count, given = outputs.shape[1], f"{targets.dtype} of shape {tuple(targets.shape)}"
     if config.loss == "mse":
         if targets.numel() != len(inputs) * count or targets.is_complex():
-            raise ValueError(f"train: targets must be {count} values for each sample, but got {given}")
+            raise ValueError(f"train: targets must be {counted(count, 'value')} for each sample, but got {given}")
     elif targets.dtype != torch.int64 or targets.dim() != 1:
         raise ValueError(f"train: targets must be class numbers, torch.int64 of shape (N,), but got {given}")
     elif targets.min() < 0 or targets.max() >= count:
