@@ -131,8 +131,8 @@ def find(frozen, input, bias, stride, padding, dilation, groups, algorithm):
     """(what is packed of a frozen weight for a call, algorithm); the first is None where that does not pay."""
     weight = frozen.weight
     if (
-        not serves(input, weight, bias)
-        or weight.numel() * 4 < LEAST_BYTES
+        weight.numel() * 4 < LEAST_BYTES  # the cheapest question first: most weights are small
+        or not serves(input, weight, bias)
         or input.numel() > FEW_PIXELS * stride[0] * stride[1] * input.shape[1]
         or not (weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last))
     ):

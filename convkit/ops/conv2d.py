@@ -30,7 +30,8 @@ def _padding(padding, weight, stride, dilation):
         return [side for total in totals for side in (total // 2, total - total // 2)]
     if isinstance(padding, str):
         raise RuntimeError(f"conv2d: Invalid padding string: '{padding}', should be one of 'same', 'valid'")
-    return [side for side in pair("conv2d", "padding", padding) for _ in range(2)]
+    height, width = pair("conv2d", "padding", padding)
+    return [height, height, width, width]
 
 
 def _check_activation(op, activation):
