@@ -15,6 +15,8 @@ constexpr int64_t kTaskNumel = 32768;
 constexpr int64_t kChannels = 64, kChannelsLast = 128;
 // Pixels of a packed band of a plane: they stay in L1, and a gradient of the weight sums up no more in a register.
 constexpr int64_t kBandPixels = 2048;
+// Pixels whose products are added one after the other for the gradient of the weight.
+constexpr int64_t kSummedPixels = 512;
 
 template <typename T>
 bool is_channels_last(const Conv2dShape& s, const View4d<const float>& x, const View4d<T>& y,
@@ -30,11 +32,13 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Co
   Conv2dDepthwiseBlocking b;
   b.channels_last = channels_last;
   const bool whole_pixels = channels_last && direction != Conv2dDirection::kBackwardWeight;
-  b.packed = !channels_last && direction != Conv2dDirection::kBackwardWeight && s.oc >= kernels.lanes;
+  b.packed = !channels_last && s.oc >= kernels.lanes;
   const Chunks channels = cut(s.oc, b.packed ? kernels.lanes : whole_pixels ? kChannelsLast : kChannels, kernels.lanes);
   b.channels = channels.size, b.channel_chunks = channels.number;
   b.row = round_up(s.ow, kernels.lanes);
-  const int64_t rows_limit = min(kBandPixels / b.row, kTaskNumel / (b.row * b.channels));
+  const bool sums_pixels = direction == Conv2dDirection::kBackwardWeight && (channels_last || b.packed);
+  const int64_t rows_limit =
+      min((sums_pixels ? kSummedPixels : kBandPixels) / b.row, kTaskNumel / (b.row * b.channels));
   const Chunks rows = cut(s.oh, max(rows_limit, 1), 1);
   b.rows = rows.size, b.row_bands = rows.number;
   b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
@@ -47,7 +51,7 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Co
     b.plane_floats = b.band_h * s.iw * b.channels;
     b.row_floats = b.rows * s.ow * b.channels;
   }
-  b.weight_floats = round_up(2 * taps * b.channels, 16);
+  b.weight_floats = round_up(3 * taps * b.channels, 16);
   b.offset_floats = 2 * taps;
   return b;
 }

@@ -1,6 +1,7 @@
 // Compiled once per ISA, as CONVKIT_ISA.
 #include "cpu/kernels/conv2d_backward_weight.inl"
 #include "cpu/kernels/conv2d_depthwise.inl"
+#include "cpu/kernels/conv2d_depthwise_backward_weight.inl"
 #include "cpu/kernels/conv2d_direct.inl"
 #include "cpu/kernels/conv2d_grouped.inl"
 #include "cpu/kernels/conv2d_grouped_backward_input.inl"
