@@ -56,6 +56,17 @@ def test_any_geometry(data):
     check(case, data.draw(st.sampled_from(list(shapes.LAYOUTS))))
 
 
+@settings(max_examples=60)
+@given(st.data())
+def test_windows_of_three_two_apart(data):
+    """Whose gradient of the input goes two pixels at a time."""
+    padding = data.draw(st.tuples(st.integers(0, 4), st.integers(0, 4)))
+    size = tuple(data.draw(st.integers(max(1, 3 - 2 * p), 20)) for p in padding)
+    channels = data.draw(st.sampled_from([16, 33]))
+    case = shapes.Conv2dCase("drawn", 2, channels, size, channels, (3, 3), (2, 2), padding, groups=channels)
+    check(case, data.draw(st.sampled_from(list(shapes.LAYOUTS))))
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("case", CASES[:3], ids=str)
 def test_same_bits_in_any_batch_and_on_any_number_of_threads(case, layout):

@@ -1,5 +1,7 @@
 #include "cpu/conv2d_depthwise.h"
 
+#include <utility>
+
 #include "cpu/chunks.h"
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_tasks.h"
@@ -22,6 +24,12 @@ template <typename T>
 bool is_channels_last(const Conv2dShape& s, const View4d<const float>& x, const View4d<T>& y,
                       const Conv2dDepthwiseKernels& kernels) {
   return x.c == 1 && y.c == 1 && s.oc >= kernels.lanes;
+}
+
+// Whether the gradient of the input goes two pixels at a time.
+bool runs_by_twos(const Conv2dShape& s, const Conv2dDepthwiseKernels& kernels) {
+  return s.kh == 3 && s.kw == 3 && s.stride_h == 2 && s.stride_w == 2 && s.dilation_h == 1 && s.dilation_w == 1 &&
+         s.oc >= kernels.lanes;
 }
 
 }  // namespace
@@ -56,6 +64,14 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Co
   return b;
 }
 
+Conv2dShape conv2d_depthwise_backward_input_shape(const Conv2dShape& s) {
+  if (!runs_by_twos(s, kernels().conv2d_depthwise)) return largest_phase(s);
+  Conv2dShape run = s;
+  std::swap(run.ih, run.oh), std::swap(run.iw, run.ow);
+  run.stride_h = run.stride_w = 1;
+  return run;
+}
+
 void conv2d_depthwise(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
                       const float* bias, Activation activation, const View4d<float>& output) {
   const Conv2dDepthwiseKernels& kernel = kernels().conv2d_depthwise;
@@ -66,6 +82,14 @@ void conv2d_depthwise(const Conv2dShape& shape, const View4d<const float>& input
 
 void conv2d_depthwise_backward_input(const Conv2dShape& s, const View4d<const float>& grad_output,
                                      const View4d<const float>& weight, const View4d<float>& grad_input) {
+  const Conv2dDepthwiseKernels& kernel = kernels().conv2d_depthwise;
+  if (runs_by_twos(s, kernel)) {
+    const Conv2dShape run = conv2d_depthwise_backward_input_shape(s);
+    const auto blocking = conv2d_depthwise_blocking(run, kernel, Conv2dDirection::kBackwardInput,
+                                                    is_channels_last(run, grad_output, grad_input, kernel));
+    return run_tasks(Conv2dDepthwise{run, blocking, grad_output, weight, nullptr, grad_input, Activation::kNone},
+                     kernel.backward_input_by_twos);
+  }
   for_each_phase<float>(s, weight, grad_input,
                         [&](const Conv2dShape& phase, const View4d<const float>& rotated, const View4d<float>& pixels) {
                           const View4d<const float> of_channel{rotated.data, rotated.c, rotated.n, rotated.h,

@@ -14,6 +14,9 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& shape, cons
 void conv2d_depthwise(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,
                       const float* bias, Activation activation, const View4d<float>& output);
 
+// The convolution over grad_output that gives the gradient of the input, or the largest of several.
+Conv2dShape conv2d_depthwise_backward_input_shape(const Conv2dShape& shape);
+
 // `shape` and the views are those of the forward convolution; writes every element of grad_input.
 void conv2d_depthwise_backward_input(const Conv2dShape& shape, const View4d<const float>& grad_output,
                                      const View4d<const float>& weight, const View4d<float>& grad_input);

@@ -39,7 +39,7 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   }
   if (chosen == Conv2dAlgorithm::kDepthwise) {
     const Conv2dDepthwiseKernels& kernel = kernels().conv2d_depthwise;
-    const Conv2dShape run = turned ? largest_phase(s) : s;
+    const Conv2dShape run = turned ? conv2d_depthwise_backward_input_shape(s) : s;
     const bool lanes_are_channels = channels_last && s.oc >= kernel.lanes;
     const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(run, kernel, problem.direction, lanes_are_channels);
     plan.tile_rows = lanes_are_channels ? kernel.tile_pixels : kernel.plane_tile_pixels;

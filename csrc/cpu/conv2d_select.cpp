@@ -87,7 +87,8 @@ std::string refuse_depthwise(const Conv2dProblem& problem) {
   if (problem.dtype == ScalarType::Double) return "it computes in float32, not Double";
   if (s.groups != s.ic || s.groups != s.oc) return "it needs as many groups as input and output channels";
   if (const std::string refusal = refuse_extent(s); !refusal.empty()) return refusal;
-  const Conv2dShape& run = problem.direction == Conv2dDirection::kBackwardInput ? largest_phase(s) : s;
+  const Conv2dShape& run =
+      problem.direction == Conv2dDirection::kBackwardInput ? conv2d_depthwise_backward_input_shape(s) : s;
   const auto bytes = [&](bool channels_last) {
     return conv2d_depthwise_blocking(run, kernels().conv2d_depthwise, problem.direction, channels_last).scratch_bytes();
   };

@@ -51,6 +51,8 @@ struct Conv2dDepthwiseKernels {
   int tile_pixels, tile_cols;  // of channels_last
   int plane_tile_pixels;       // of one channel of any other layout
   void (*forward)(const Conv2dDepthwise& conv, int64_t task, float* scratch);
+  // Of a window of 3x3, two apart: see conv2d_depthwise_backward_input_shape.
+  void (*backward_input_by_twos)(const Conv2dDepthwise& conv, int64_t task, float* scratch);
   void (*backward_weight)(const Conv2dDepthwiseBackwardWeight& conv, int64_t task, float* scratch);
 };
 

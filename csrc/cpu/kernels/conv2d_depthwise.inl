@@ -146,15 +146,21 @@ void for_each_depthwise_tile(const Conv2dShape& s, const View4d<const float>& x,
     }
 }
 
-void depthwise_channels_last(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* weight) {
+// -> weight [kh, kw, channels]
+void copy_depthwise_weight(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* weight) {
   const Conv2dShape& s = conv.shape;
   const View4d<const float>& w = conv.weight;
-  const View4d<float>& y = conv.output;
   // Taps that lie side by side, forwards or backwards, are copied together.
   const int64_t taps = w.h == s.kw * w.w ? s.kh * s.kw : s.kw, step = w.w < 0 ? -1 : 1, last = step < 0 ? taps - 1 : 0;
   for (int64_t tap = 0; tap < s.kh * s.kw; tap += taps)
     strided_copy(w.data + t.channel * w.n + tap / s.kw * w.h + last * w.w, step * w.w, w.n,
                  weight + (tap + last) * t.channels, step * t.channels, taps, t.channels);
+}
+
+void depthwise_channels_last(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* weight) {
+  const Conv2dShape& s = conv.shape;
+  const View4d<float>& y = conv.output;
+  copy_depthwise_weight(conv, t, weight);
   const auto& inner = !has_rows_of_three(s) ? kDepthwisePixelsAny
                       : s.stride_w == 1     ? kDepthwisePixels3<1, false>
                                             : kDepthwisePixels3<2, false>;
@@ -174,7 +180,7 @@ void depthwise_channels_last(const Conv2dDepthwise& conv, const DepthwiseTask& t
                           });
 }
 
-// The rows [first, first + rows) of the input that a band of the output meets.
+// The rows of the input that a band of the output meets.
 Range depthwise_rows(const Conv2dShape& s, int64_t row, int64_t rows) {
   const int64_t top = row * s.stride_h - s.pad_top, last = (rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h;
   const int64_t begin = clamp(top, 0, s.ih);
@@ -195,21 +201,21 @@ View4d<T> packed_image(T* band, int64_t row, int64_t cols) {
   return {band - row * cols * kLanes, 0, 1, cols * kLanes, kLanes};
 }
 
-// Any other layout: a band of a vector of channels is copied as channels_last, and so the result back.
-void depthwise_packed(const Conv2dDepthwise& conv, const DepthwiseTask& t, float* scratch) {
+// Any other layout: the rows of a vector of channels are copied as channels_last, and so the result back.
+void depthwise_packed(const Conv2dDepthwise& conv, const DepthwiseTask& t, Range rows, float* scratch,
+                      void (*run)(const Conv2dDepthwise&, const DepthwiseTask&, float*)) {
   const Conv2dShape& s = conv.shape;
   const Conv2dDepthwiseBlocking& b = conv.blocking;
   const View4d<const float>& x = conv.input;
   const View4d<float>& y = conv.output;
   float* pixels = scratch + b.plane_floats;
-  const Range rows = depthwise_rows(s, t.row, t.rows);
   pack_channels(x, x.data + t.n * x.n + t.channel * x.c, rows, s.iw, t.channels, scratch);
   Conv2dDepthwise own = conv;
   own.input = packed_image<const float>(scratch, rows.begin, s.iw);
   own.weight.data += t.channel * conv.weight.n;
   if (conv.bias) own.bias += t.channel;
   own.output = packed_image(pixels, t.row, s.ow);
-  depthwise_channels_last(own, {0, t.row, t.rows, 0, t.channels}, pixels + b.row_floats);
+  run(own, {0, t.row, t.rows, 0, t.channels}, pixels + b.row_floats);
 
   float* origin = y.data + t.n * y.n + t.channel * y.c + t.row * y.h;
   const int64_t stored = y.h == s.ow * y.w ? t.rows : 1;
@@ -298,7 +304,7 @@ void depthwise_planes(const Conv2dDepthwise& conv, const DepthwiseTask& t, float
   }
 }
 
-void conv2d_depthwise_forward(const Conv2dDepthwise& conv, int64_t task, float* scratch) {
+DepthwiseTask depthwise_task(const Conv2dDepthwise& conv, int64_t task) {
   const Conv2dDepthwiseBlocking& b = conv.blocking;
   DepthwiseTask t;
   t.channel = task % b.channel_chunks * b.channels;
@@ -307,10 +313,15 @@ void conv2d_depthwise_forward(const Conv2dDepthwise& conv, int64_t task, float* 
   t.n = task / b.row_bands;
   t.rows = min(b.rows, conv.shape.oh - t.row);
   t.channels = min(b.channels, conv.shape.oc - t.channel);
-  if (b.channels_last)
+  return t;
+}
+
+void conv2d_depthwise_forward(const Conv2dDepthwise& conv, int64_t task, float* scratch) {
+  const DepthwiseTask t = depthwise_task(conv, task);
+  if (conv.blocking.channels_last)
     depthwise_channels_last(conv, t, scratch);
-  else if (b.packed)
-    depthwise_packed(conv, t, scratch);
+  else if (conv.blocking.packed)
+    depthwise_packed(conv, t, depthwise_rows(conv.shape, t.row, t.rows), scratch, depthwise_channels_last);
   else
     depthwise_planes(conv, t, scratch);
 }

@@ -1,6 +1,7 @@
 // Compiled once per ISA, as CONVKIT_ISA.
 #include "cpu/kernels/conv2d_backward_weight.inl"
 #include "cpu/kernels/conv2d_depthwise.inl"
+#include "cpu/kernels/conv2d_depthwise_backward_input.inl"
 #include "cpu/kernels/conv2d_depthwise_backward_weight.inl"
 #include "cpu/kernels/conv2d_direct.inl"
 #include "cpu/kernels/conv2d_grouped.inl"
@@ -43,6 +44,7 @@ const KernelTable kTable = {
     .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_variant<4, 3>(), conv2d_winograd_variant<2, 3>(),
                         conv2d_winograd_variant<2, 5>()},
     .conv2d_depthwise = {kLanes, kDepthwisePixels, kLanes, 4 * kLanes, conv2d_depthwise_forward,
+                         conv2d_depthwise_backward_input_by_twos,
                          conv2d_depthwise_backward_weight},
     .conv2d_grouped = {kLanes, kGroupedPixels, conv2d_grouped_forward, conv2d_grouped_backward_input_by_twos,
                        conv2d_grouped_pack_weight, conv2d_grouped_backward_weight},
