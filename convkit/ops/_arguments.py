@@ -31,9 +31,9 @@ def pair(op, name, value):
     """An int or a sequence of one or two ints -> [height, width]."""
     if type(value) is int and -(2**63) <= value < 2**63:
         return [value, value]
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
-        if -(2**63) <= min(value) and max(value) < 2**63:
-            return list(value)
+    plain = type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int
+    if plain and -(2**63) <= min(value) <= max(value) < 2**63:
+        return list(value)
     values = list(value) if isinstance(value, (tuple, list)) else [value]
     for v in values:
         if isinstance(v, (bool, float)) or not isinstance(v, (int, torch.SymInt)):
