@@ -4,6 +4,7 @@
 #include "cpu/conv2d_phases.h"
 #include "cpu/conv2d_tasks.h"
 #include "cpu/isa.h"
+#include "cpu/workspace.h"
 
 namespace convkit {
 namespace {
@@ -22,15 +23,13 @@ bool is_channels_last(const Conv2dShape& s, const View4d<const float>& x, const 
   return x.c == 1 && y.c == 1 && s.oc >= kernels.lanes;
 }
 
-}  // namespace
-
-Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Conv2dDepthwiseKernels& kernels,
-                                                  Conv2dDirection direction, bool channels_last) {
+Conv2dDepthwiseBlocking blocking_of(const Conv2dShape& s, const Conv2dDepthwiseKernels& kernels,
+                                    Conv2dDirection direction, bool channels_last, bool packed) {
   constexpr int64_t kMinTasks = 32;  // work for many threads where there are few channels
   Conv2dDepthwiseBlocking b;
   b.channels_last = channels_last;
+  b.packed = packed;
   const bool whole_pixels = channels_last && direction != Conv2dDirection::kBackwardWeight;
-  b.packed = !channels_last && direction != Conv2dDirection::kBackwardWeight && s.oc >= kernels.lanes;
   const Chunks channels = cut(s.oc, b.packed ? kernels.lanes : whole_pixels ? kChannelsLast : kChannels, kernels.lanes);
   b.channels = channels.size, b.channel_chunks = channels.number;
   b.row = round_up(s.ow, kernels.lanes);
@@ -50,6 +49,19 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Co
   b.weight_floats = round_up(2 * taps * b.channels, 16);
   b.offset_floats = 2 * taps;
   return b;
+}
+
+}  // namespace
+
+Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, const Conv2dDepthwiseKernels& kernels,
+                                                  Conv2dDirection direction, bool channels_last) {
+  // Rows too long to be packed go plane by plane.
+  const bool row_fits = s.iw <= kWorkspaceLimit / 4 / kernels.lanes;
+  if (!channels_last && direction != Conv2dDirection::kBackwardWeight && s.oc >= kernels.lanes && row_fits) {
+    const Conv2dDepthwiseBlocking b = blocking_of(s, kernels, direction, false, true);
+    if (b.scratch_bytes() <= kWorkspaceLimit) return b;
+  }
+  return blocking_of(s, kernels, direction, channels_last, false);
 }
 
 void conv2d_depthwise(const Conv2dShape& shape, const View4d<const float>& input, const View4d<const float>& weight,

@@ -42,8 +42,8 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
     const Conv2dShape run = turned ? largest_phase(s) : s;
     const bool lanes_are_channels = channels_last && s.oc >= kernel.lanes;
     const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(run, kernel, problem.direction, lanes_are_channels);
-    plan.tile_rows = lanes_are_channels ? kernel.tile_pixels : kernel.plane_tile_pixels;
-    plan.tile_cols = lanes_are_channels ? kernel.tile_cols : 1;
+    plan.tile_rows = lanes_are_channels || b.packed ? kernel.tile_pixels : kernel.plane_tile_pixels;
+    plan.tile_cols = lanes_are_channels || b.packed ? kernel.tile_cols : 1;
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
                      : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, Activation::kNone}.tasks();
