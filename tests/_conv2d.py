@@ -2,6 +2,7 @@
 
 import functools
 
+import torch
 import torch.nn.functional as F
 
 import convkit
@@ -18,10 +19,10 @@ def tensors_of(case, layout):
     ]
 
 
-def hold_contract(case, layout, algorithm, gradient_layout=None):
-    tensors = tensors_of(case, layout)
+def hold_contract(case, layout, algorithm, gradient_layout=None, dtype=torch.float32):
+    tensors = [t.to(dtype) for t in tensors_of(case, layout)]
     theirs = functools.partial(F.conv2d, **case.arguments)
     size = theirs(*(t.to("meta") for t in tensors)).shape
-    grad_output = shapes.LAYOUTS[gradient_layout or layout](shapes.random(size, seed=3))
+    grad_output = shapes.LAYOUTS[gradient_layout or layout](shapes.random(size, seed=3)).to(dtype)
     contract = tolerances.Contract(theirs, tensors, grad_output)
     contract.hold(functools.partial(convkit.conv2d, **case.arguments, algorithm=algorithm))

@@ -24,14 +24,18 @@ CASES = [
 ]
 
 
-def check(case, layout, gradient_layout=None):
-    hold_contract(case, layout, "depthwise", gradient_layout)
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def check(case, layout, gradient_layout=None, dtype=torch.float32):
+    hold_contract(case, layout, "depthwise", gradient_layout, dtype)
 
 
 @pytest.mark.parametrize("layout", list(shapes.LAYOUTS))
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_values_and_gradients(case, layout):
-    check(case, layout)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_values_and_gradients(case, layout, dtype):
+    check(case, layout, dtype=dtype)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -53,7 +57,8 @@ def test_any_geometry(data):
     case = shapes.Conv2dCase(
         "drawn", batch, channels, size, channels, kernel, pair(1, 4), padding, dilation, groups=channels
     )
-    check(case, data.draw(st.sampled_from(list(shapes.LAYOUTS))))
+    layout, dtype = data.draw(st.sampled_from(list(shapes.LAYOUTS))), data.draw(st.sampled_from(DTYPES))
+    check(case, layout, dtype=dtype)
 
 
 @settings(max_examples=60)
@@ -64,7 +69,8 @@ def test_windows_of_three_two_apart(data):
     size = tuple(data.draw(st.integers(max(1, 3 - 2 * p), 20)) for p in padding)
     channels = data.draw(st.sampled_from([16, 33]))
     case = shapes.Conv2dCase("drawn", 2, channels, size, channels, (3, 3), (2, 2), padding, groups=channels)
-    check(case, data.draw(st.sampled_from(list(shapes.LAYOUTS))))
+    layout, dtype = data.draw(st.sampled_from(list(shapes.LAYOUTS))), data.draw(st.sampled_from(DTYPES))
+    check(case, layout, dtype=dtype)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -116,3 +122,23 @@ def test_what_is_not_depthwise_is_refused():
         convkit.conv2d(torch.ones(1, 4, 5, 5), torch.ones(8, 1, 3, 3), groups=4, algorithm="depthwise")
     plan = convkit.explain(convkit.conv2d, torch.ones(1, 4, 5, 5), torch.ones(4, 1, 3, 3), groups=4).ops[0]
     assert plan.algorithm == "depthwise"
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_rows_too_long_to_be_packed(layout):
+    """As of sound: the bands of a vector of channels would take more than a task's workspace on any ISA."""
+    case = shapes.Conv2dCase("long", 1, 16, (1, 300_000), 16, (1, 3), padding=(0, 1), groups=16)
+    x, weight, bias = tensors_of(case, layout)
+    contract = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), [x, weight, bias])
+    contract.hold(functools.partial(convkit.conv2d, **case.arguments, algorithm="depthwise"), "depthwise")
+
+
+def test_explain_knows_what_is_packed():
+    x, weight = torch.ones(1, 32, 9, 9), torch.ones(32, 1, 3, 3)
+    plans = [
+        convkit.explain(convkit.conv2d, x.contiguous(memory_format=layout), weight, padding=1, groups=32).ops[0]
+        for layout in (torch.contiguous_format, torch.channels_last)
+    ]
+    assert plans[0].tile == plans[1].tile  # pixels x a vector of channels
+    few = convkit.explain(convkit.conv2d, x[:, :3], weight[:3], padding=1, groups=3).ops[0]
+    assert few.tile[1] == 1

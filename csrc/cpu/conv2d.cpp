@@ -52,10 +52,16 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
   return {s, conv2d_select(op, {Conv2dDirection::kForward, s, input.scalar_type()}, algorithm), channels_last, parsed};
 }
 
-bool takes_dtype(Conv2dAlgorithm algorithm, ScalarType dtype) {
-  if (algorithm == Conv2dAlgorithm::kGeneric || !is_16_bit(dtype)) return true;
-  return dtype == ScalarType::BFloat16 && (algorithm == Conv2dAlgorithm::kWinograd ||
-                                           (algorithm == Conv2dAlgorithm::kDirect && multiplies_bfloat16_pairs()));
+bool takes_dtype(Conv2dAlgorithm algorithm, const Conv2dProblem& problem) {
+  if (algorithm == Conv2dAlgorithm::kGeneric || !is_16_bit(problem.dtype)) return true;
+  if (problem.dtype != ScalarType::BFloat16) return false;
+  if (algorithm == Conv2dAlgorithm::kDepthwise) {
+    const bool turned = problem.direction == Conv2dDirection::kBackwardInput;
+    const Conv2dShape run = turned ? conv2d_depthwise_backward_input_shape(problem.shape) : problem.shape;
+    return conv2d_depthwise_layout(run, problem.direction, false, true) == DepthwiseLayout::kPacked;
+  }
+  return algorithm == Conv2dAlgorithm::kWinograd ||
+         (algorithm == Conv2dAlgorithm::kDirect && multiplies_bfloat16_pairs());
 }
 
 template <typename T>
@@ -68,11 +74,12 @@ void run_conv2d_of(const Conv2dCall& call, const Tensor& input, const Tensor& we
     return conv2d_winograd(call.shape, x, w, output, epilogue, call.packed_weight);
   if (call.algorithm == Conv2dAlgorithm::kDirect)
     return conv2d_direct(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue, call.packed_weight);
+  if (call.algorithm == Conv2dAlgorithm::kDepthwise)
+    return conv2d_depthwise(call.shape, x, w, epilogue.bias, call.activation, output);
   if constexpr (std::is_same_v<T, float>) {
     if (call.algorithm == Conv2dAlgorithm::kGrouped)
       return conv2d_grouped(call.shape, x, w, call.shape.group_oc() * w.n, output, epilogue);
-    const auto run = call.algorithm == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise : conv2d_kn2row;
-    run(call.shape, x, w, epilogue.bias, call.activation, output);
+    conv2d_kn2row(call.shape, x, w, epilogue.bias, call.activation, output);
   }
 }
 
@@ -85,7 +92,7 @@ Tensor run_conv2d(const Conv2dCall& call, const Tensor& input, const Tensor& wei
                   const std::optional<Tensor>& bias) {
   const Conv2dShape& s = call.shape;
   const ScalarType dtype = input.scalar_type();
-  if (!takes_dtype(call.algorithm, dtype)) {
+  if (!takes_dtype(call.algorithm, {Conv2dDirection::kForward, s, dtype})) {
     const std::optional<Tensor> wide_bias = bias ? std::optional(widen(*bias)) : std::nullopt;
     return to_dtype(run_conv2d(call, widen(input), widen(weight), wide_bias), dtype);
   }

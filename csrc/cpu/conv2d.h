@@ -25,7 +25,7 @@ Conv2dCall prepare_conv2d(const char* op, const Tensor& input, const Tensor& wei
                           const std::string& algorithm);
 
 // Whether the algorithm reads and writes tensors of this dtype as they are; otherwise 16-bit ones are widened.
-bool takes_dtype(Conv2dAlgorithm algorithm, ScalarType dtype);
+bool takes_dtype(Conv2dAlgorithm algorithm, const Conv2dProblem& problem);
 
 // T float or BFloat16, which the algorithm must take. With `pool`, which must be possible (see can_pool), there is no
 // `output`.

@@ -29,22 +29,24 @@ Tensor conv2d_backward_input(const Tensor& grad_output, const Tensor& weight, co
   check_same_kind(kOp, "grad_output", grad_output, "weight", weight);
   check_grad_output(kOp, grad_output, s);
   const ScalarType dtype = weight.scalar_type();
-  const auto chosen = conv2d_select(kOp, {Conv2dDirection::kBackwardInput, s, dtype}, algorithm);
-  if (!takes_dtype(chosen, dtype))
+  const Conv2dProblem problem{Conv2dDirection::kBackwardInput, s, dtype};
+  const auto chosen = conv2d_select(kOp, problem, algorithm);
+  if (!takes_dtype(chosen, problem))
     return to_dtype(conv2d_backward_input(widen(grad_output), widen(weight), input_size, channels_last, stride, padding,
                                           dilation, groups, algorithm),
                     dtype);
   const Tensor grad_input = empty(sizes_of(input_size), channels_last, dtype, weight);
   if (grad_input.numel() == 0) return grad_input;
   if (chosen != Conv2dAlgorithm::kGeneric && dtype == ScalarType::BFloat16) {
-    const auto backward = chosen == Conv2dAlgorithm::kWinograd ? conv2d_winograd_backward_input<BFloat16>
-                                                               : conv2d_direct_backward_input<BFloat16>;
+    const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_input<BFloat16>
+                          : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_input<BFloat16>
+                                                                  : conv2d_direct_backward_input<BFloat16>;
     backward(s, const_view<BFloat16>(grad_output), const_view<BFloat16>(weight), view<BFloat16>(grad_input));
     return grad_input;
   }
   if (chosen != Conv2dAlgorithm::kGeneric) {
     const auto backward = chosen == Conv2dAlgorithm::kWinograd    ? conv2d_winograd_backward_input<float>
-                          : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_input
+                          : chosen == Conv2dAlgorithm::kDepthwise ? conv2d_depthwise_backward_input<float>
                           : chosen == Conv2dAlgorithm::kGrouped   ? conv2d_grouped_backward_input
                           : chosen == Conv2dAlgorithm::kKn2row    ? conv2d_kn2row_backward_input
                                                                   : conv2d_direct_backward_input<float>;

@@ -23,7 +23,9 @@ constexpr const char* kOp = "conv2d_max_pool2d";
 // Whether the tasks of the convolution can pool what they compute.
 bool can_pool(const Conv2dCall& call, ScalarType dtype, const Pool2dShape& pool) {
   const bool bfloat16 = dtype == ScalarType::BFloat16;
-  if (!takes_dtype(call.algorithm, dtype) || (dtype != ScalarType::Float && !bfloat16)) return false;
+  if (!takes_dtype(call.algorithm, {Conv2dDirection::kForward, call.shape, dtype}) ||
+      (dtype != ScalarType::Float && !bfloat16))
+    return false;
   if (call.algorithm == Conv2dAlgorithm::kWinograd) return can_pool_tiles(call.shape, pool);
   if (call.algorithm != Conv2dAlgorithm::kDirect) return false;
   const Conv2dBlocking b =

@@ -40,13 +40,15 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   if (chosen == Conv2dAlgorithm::kDepthwise) {
     const Conv2dDepthwiseKernels& kernel = kernels().conv2d_depthwise;
     const Conv2dShape run = turned ? conv2d_depthwise_backward_input_shape(s) : s;
-    const bool lanes_are_channels = channels_last && s.oc >= kernel.lanes;
-    const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(run, kernel, problem.direction, lanes_are_channels);
-    plan.tile_rows = lanes_are_channels ? kernel.tile_pixels : kernel.plane_tile_pixels;
-    plan.tile_cols = lanes_are_channels ? kernel.tile_cols : 1;
+    const bool bfloat16 = problem.dtype == ScalarType::BFloat16;
+    const Conv2dDepthwiseBlocking b = conv2d_depthwise_blocking(
+        run, problem.direction, conv2d_depthwise_layout(run, problem.direction, channels_last, bfloat16));
+    const bool planes = b.layout == DepthwiseLayout::kPlanes;
+    plan.tile_rows = planes ? kernel.plane_tile_pixels : kernel.tile_pixels;
+    plan.tile_cols = planes ? 1 : kernel.tile_cols;
     plan.tasks = problem.direction == Conv2dDirection::kBackwardWeight
                      ? Conv2dDepthwiseBackwardWeight{run, b, {}, {}, {}, 0}.tasks()
-                     : Conv2dDepthwise{run, b, {}, {}, nullptr, {}, Activation::kNone}.tasks();
+                     : Conv2dDepthwise<float>{run, b, {}, {}, nullptr, {}, Activation::kNone}.tasks();
     plan.workspace_bytes = b.scratch_bytes();
     return plan;
   }

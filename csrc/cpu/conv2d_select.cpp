@@ -90,7 +90,8 @@ std::string refuse_depthwise(const Conv2dProblem& problem) {
   const Conv2dShape& run =
       problem.direction == Conv2dDirection::kBackwardInput ? conv2d_depthwise_backward_input_shape(s) : s;
   const auto bytes = [&](bool channels_last) {
-    return conv2d_depthwise_blocking(run, kernels().conv2d_depthwise, problem.direction, channels_last).scratch_bytes();
+    const DepthwiseLayout layout = conv2d_depthwise_layout(run, problem.direction, channels_last, false);
+    return conv2d_depthwise_blocking(run, problem.direction, layout).scratch_bytes();
   };
   return refuse_bytes(max(bytes(false), bytes(true)));
 }

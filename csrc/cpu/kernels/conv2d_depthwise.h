@@ -3,14 +3,18 @@
 
 #include "common/activation.h"
 #include "common/conv2d_shape.h"
+#include "cpu/kernels/by_dtype.h"
 
 namespace convkit {
+
+// Where the numbers of a vector are: in channels_last, channels of a pixel, as they lie or after a copy (packed), or
+// columns of a plane.
+enum class DepthwiseLayout { kChannelsLast, kPacked, kPlanes };
 
 // How one call is cut: into tasks over images, bands of output rows and chunks of channels. A function of shape and
 // vector width (csrc/cpu/conv2d_depthwise.cpp).
 struct Conv2dDepthwiseBlocking {
-  bool channels_last;  // channels are in the lanes
-  bool packed;         // the same after a copy; neither: columns are in the lanes
+  DepthwiseLayout layout;
   int64_t channels, channel_chunks;
   int64_t rows, row_bands;
   int64_t row;             // output columns, rounded up to whole vectors
@@ -23,13 +27,15 @@ struct Conv2dDepthwiseBlocking {
   int64_t scratch_bytes() const { return (plane_floats + row_floats + weight_floats + offset_floats) * 4; }
 };
 
+// T: of input, weight and output; sums are float32.
+template <typename T>
 struct Conv2dDepthwise {
   Conv2dShape shape;
   Conv2dDepthwiseBlocking blocking;
-  View4d<const float> input;
-  View4d<const float> weight;
+  View4d<const T> input;
+  View4d<const T> weight;
   const float* bias;  // [oc] or null
-  View4d<float> output;
+  View4d<T> output;
   Activation activation;
 
   int64_t tasks() const { return shape.n * blocking.row_bands * blocking.channel_chunks; }
@@ -46,13 +52,18 @@ struct Conv2dDepthwiseBackwardWeight {
   int64_t tasks() const { return blocking.splits * blocking.channel_chunks; }
 };
 
+template <typename T>
+struct Conv2dDepthwiseFunctions {
+  void (*forward)(const Conv2dDepthwise<T>& conv, int64_t task, float* scratch);
+  // Of a window of 3x3, two apart: see conv2d_depthwise_backward_input_shape.
+  void (*backward_input_by_twos)(const Conv2dDepthwise<T>& conv, int64_t task, float* scratch);
+};
+
 struct Conv2dDepthwiseKernels {
   int lanes;
-  int tile_pixels, tile_cols;  // of channels_last
-  int plane_tile_pixels;       // of one channel of any other layout
-  void (*forward)(const Conv2dDepthwise& conv, int64_t task, float* scratch);
-  // Of a window of 3x3, two apart: see conv2d_depthwise_backward_input_shape.
-  void (*backward_input_by_twos)(const Conv2dDepthwise& conv, int64_t task, float* scratch);
+  int tile_pixels, tile_cols;  // of channels in the lanes
+  int plane_tile_pixels;       // of a plane
+  ByDtype<Conv2dDepthwiseFunctions> of;
   void (*backward_weight)(const Conv2dDepthwiseBackwardWeight& conv, int64_t task, float* scratch);
 };
 

@@ -11,7 +11,7 @@ constexpr int kDepthwiseTaps = 9;  // whose gradients are summed in registers to
 
 // ---- channels_last
 
-struct DepthwiseWeight : DepthwiseTile {
+struct DepthwiseWeight : DepthwiseTile<float> {
   const float* grad;  // of the tile's pixels
   int64_t grad_pixel;
   float* sums;  // [kh, kw, channels]
@@ -107,7 +107,7 @@ void depthwise_weight_image(const Conv2dDepthwiseBackwardWeight& conv, Depthwise
   for (; t.row < s.oh; t.row += b.rows) {
     t.rows = min(b.rows, s.oh - t.row);
     fill_zero(band_sums, floats);
-    if (b.channels_last) {
+    if (b.layout == DepthwiseLayout::kChannelsLast) {
       depthwise_weight_band(s, x, g, t, band_sums);
     } else {
       const Range rows = depthwise_rows(s, t.row, t.rows), grad_rows{t.row, t.row + t.rows};
@@ -182,7 +182,7 @@ void conv2d_depthwise_backward_weight(const Conv2dDepthwiseBackwardWeight& conv,
   const Conv2dDepthwiseBlocking& b = conv.blocking;
   const int64_t channel = task % b.channel_chunks * b.channels, channels = min(b.channels, s.oc - channel);
   const int64_t split = task / b.channel_chunks, taps = s.kh * s.kw;
-  const bool lanes_are_channels = b.channels_last || b.packed;
+  const bool lanes_are_channels = b.layout != DepthwiseLayout::kPlanes;
   float* total = scratch + b.plane_floats + b.row_floats;
   float* sums = total + taps * channels;  // of one image
   int64_t* offsets = reinterpret_cast<int64_t*>(total + b.weight_floats);
