@@ -90,16 +90,21 @@ def test_same_bits_in_any_batch_and_on_any_number_of_threads(case, layout):
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("width", [15, 16, 17])
-def test_a_value_that_is_not_finite_reaches_its_windows_and_no_other(width, value, layout):
-    case = shapes.Conv2dCase("wide", 1, 8, (5, width), 8, stride=(1, 2), padding=(0, 0), groups=8)
+@pytest.mark.parametrize(
+    ("width", "channels", "stride", "pad"), [(15, 8, 2, 0), (16, 8, 2, 0), (17, 8, 2, 0), (9, 17, 1, 2)]
+)
+def test_a_value_that_is_not_finite_reaches_its_windows_and_no_other(width, channels, stride, pad, value, layout):
+    case = shapes.Conv2dCase(
+        "wide", 1, channels, (5, width), channels, stride=(1, stride), padding=(0, pad), groups=channels
+    )
     x, weight, _ = tensors_of(case, layout)
+    size = (1, channels, 3, (width + 2 * pad - 3) // stride + 1)
     for column in range(width):
         poisoned = x.clone()
         poisoned[0, 3, 2, column] = value
         ours, theirs = (
             tolerances.in_own_dtype(functools.partial(conv2d, **case.arguments), [poisoned, weight], grad)
-            for conv2d, grad in ((f, torch.ones(1, 8, 3, (width - 1) // 2)) for f in (convkit.conv2d, F.conv2d))
+            for conv2d, grad in ((f, torch.ones(size)) for f in (convkit.conv2d, F.conv2d))
         )
         for one, other in zip(ours, theirs, strict=True):
             assert torch.equal(one.isfinite(), other.isfinite()), column

@@ -1,6 +1,7 @@
 """Winograd: values, gradients, fusion, accuracy beside float64 and the direct algorithm, and when "auto" takes it."""
 
 import functools
+import itertools
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tests._tree import python
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
-# n, in channels, (h, w), out channels, padding, window; small outputs have tiles of 2x2 pixels, others of 4x4
+# n, in channels, (h, w), out channels, padding, window; small outputs and 5x5 have tiles of 2x2 pixels, others of 4x4
 CASES = [
     (2, 64, (56, 56), 64, 1, 3),
     (1, 128, (28, 28), 128, 1, 3),
@@ -67,9 +68,11 @@ def test_values_and_gradients(case, memory_format, dtype):
 
 @pytest.mark.parametrize("kind", ["normal", "relu", "offset"])
 @pytest.mark.parametrize("channels", [16, 24, 36, 64, 128, 200, 512])
-@pytest.mark.parametrize(("window", "size"), [(3, 4), (3, 14), (5, 7), (5, 14)])
+@pytest.mark.parametrize(
+    ("window", "size"), [(3, (4, 4)), (3, (4, 8)), (3, (14, 14)), (5, (7, 7)), (5, (14, 14))], ids=str
+)
 def test_relative_error_beside_direct_sums(window, size, channels, kind):
-    x = shapes.random((2, channels, size, size), kind="offset" if kind == "offset" else "normal", seed=1)
+    x = shapes.random((2, channels, *size), kind="offset" if kind == "offset" else "normal", seed=1)
     x = x.relu() if kind == "relu" else x
     weight = shapes.random((32, channels, window, window), seed=2)
     convolve = functools.partial(torch.conv2d, padding=window // 2)
@@ -85,7 +88,14 @@ def test_relative_error_beside_direct_sums(window, size, channels, kind):
 @pytest.mark.parametrize("kind", ["normal", "relu", "offset"])
 @pytest.mark.parametrize(
     "case",
-    [(1, 64, 56, 32, 3), (8, 16, 14, 32, 3), (1, 200, 14, 40, 3), (4, 64, 4, 64, 3), (1, 64, 12, 40, 5)],
+    [
+        (1, 64, 56, 32, 3),
+        (8, 16, 14, 32, 3),
+        (1, 200, 14, 40, 3),
+        (4, 64, 4, 64, 3),
+        (64, 128, 2, 128, 3),
+        (1, 64, 12, 40, 5),
+    ],
     ids=str,
 )
 def test_relative_error_of_the_gradient_of_the_weight(case, kind):
@@ -127,14 +137,15 @@ def test_fused_pooling_gives_the_bits_of_the_ops_one_by_one(case, pool, memory_f
 
 
 @pytest.mark.parametrize("case", WITH_POOLS, ids=IDS[:5])
-def test_an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads(case):
+def test_an_image_gives_the_same_bits_in_any_batch_memory_format_and_number_of_threads(case):
     x, weight, bias, padding = make((8, *case[1:]), torch.channels_last)
     threads = torch.get_num_threads()
     whole = convkit.conv2d(x, weight, bias, padding=padding, algorithm="winograd")
     try:
         torch.set_num_threads(3)
-        for n in (1, 3):
-            part = convkit.conv2d(x[:n], weight, bias, padding=padding, algorithm="winograd")
+        for n, memory_format in itertools.product((1, 3), FORMATS):
+            operands = (x[:n].contiguous(memory_format=memory_format), weight.contiguous(memory_format=memory_format))
+            part = convkit.conv2d(*operands, bias, padding=padding, algorithm="winograd")
             assert torch.equal(part, whole[:n])
     finally:
         torch.set_num_threads(threads)
@@ -214,7 +225,7 @@ def test_auto_takes_winograd_where_it_pays():
     algorithm, reason = chosen((1, 16, 6, 7), (16, 16, 5, 5), padding=2)
     assert (algorithm, reason) == ("direct", "the output is less than 7 pixels high or wide")
     assert chosen((1, 128, 2, 2), (128, 128, 3, 3), padding=1)[0] == "winograd"
-    for batch, window, least in ((1, 3, 4), (1, 5, 12), (64, 5, 12), (64, 3, 2)):
+    for batch, window, least in ((1, 3, 4), (1, 5, 12), (64, 5, 12), (16, 3, 4), (256, 3, 2)):
         assert chosen_for_weight(batch, window, least) == ("winograd", None)
         reason = f"the output is less than {least} pixels high or wide"
         assert chosen_for_weight(batch, window, least - 1) == ("direct", reason)

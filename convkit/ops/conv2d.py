@@ -128,8 +128,8 @@ def conv2d(
         groups: divides both numbers of channels.
         activation: None, "relu" or, on the CPU, "relu6". With "relu6" the pooling is an op of its own.
         max_pool: None, a kernel size, or (kernel_size, stride, padding), each an int or a (height, width) pair.
-        algorithm: "auto", or the name of the one to use: "winograd" (3x3 or 5x5, stride 1), "depthwise",
-            "grouped" (groups of few channels), "kn2row" (stride 1), "direct" (none of them float64) or "generic". See
+        algorithm: "auto", or the name of the one to use: "winograd" (3x3 or 5x5, stride 1), "depthwise", "grouped"
+            (groups of few channels), "kn2row" (stride 1), "direct" (none of them float64) or "generic". See
             :func:`convkit.explain` and :func:`convkit.set_float32_algorithm`. On CUDA also "3xtf32", as exact as
             "direct" in float32, and "tf32", which "auto" takes where ``torch.backends.cudnn.conv.fp32_precision`` is
             "tf32", torch's default.

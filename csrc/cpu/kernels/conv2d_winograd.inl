@@ -8,7 +8,7 @@
 // A task owns a block of tiles and a chunk of output channels. For each chunk of input channels it multiplies patches
 // and weights point by point. What several tasks need is transformed before they run, if it fits in cache: patches a
 // stage of blocks at a time, weights all at once. Otherwise a task transforms what it needs: many weights, transformed,
-// would cross the memory bus at four times their size, which costs about what it takes to transform them again.
+// would cross the memory bus at up to four times their size, which costs about what it takes to transform them again.
 #pragma once
 
 #include "cpu/kernels/conv2d_pool.inl"

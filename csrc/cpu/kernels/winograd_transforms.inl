@@ -7,8 +7,9 @@
 // was computed there. Four points are 0, +-1 and infinity, six 0, +-3/4, +-3/2 and infinity: these keep the numbers
 // small and exact in binary, which halves the rounding error of the usual 0, +-1, +-2.
 //
-// No sum has two products: of those a compiler may contract either with the addition, and every copy of the code must
-// give the same bits.
+// Within a dimension no sum has two products: of those a compiler may contract either with the addition, and every copy
+// of the code must give the same bits. The second dimension adds products of the first, 0.75 * x among them: there
+// tests compare the copies.
 #pragma once
 
 #include "cpu/kernels/vec.h"
