@@ -136,4 +136,5 @@ def test_explain_knows_the_memory_format():
     assert tile(torch.contiguous_format, 16, 3, 1) == ((cols, rows), 0)  # turned, and reads weights where they lie
     assert packed > 0
     assert tile(torch.channels_last, 32, 32, 32)[0][1] == LANES
-    assert tile(torch.contiguous_format, 32, 32, 32)[0] == (4 * LANES, 1)
+    assert tile(torch.contiguous_format, 32, 32, 32) == tile(torch.channels_last, 32, 32, 32)  # after it is turned
+    assert tile(torch.contiguous_format, 3, 3, 3)[0] == (4 * LANES, 1)
