@@ -77,7 +77,7 @@ constexpr DepthwiseFunction<DepthwiseWeight>* kDepthwiseWeight3[kDepthwisePixels
     depthwise_weight_3<Stride, Edge, 1>, depthwise_weight_3<Stride, Edge, 2>, depthwise_weight_3<Stride, Edge, 3>,
     depthwise_weight_3<Stride, Edge, 4>, depthwise_weight_3<Stride, Edge, 5>, depthwise_weight_3<Stride, Edge, 6>};
 
-// sums [kh, kw, channels] = the products of a band.
+// sums [kh, kw, channels] += the products of a band.
 void depthwise_weight_band(const Conv2dShape& s, const View4d<const float>& x, const View4d<const float>& g,
                            const DepthwiseTask& t, float* sums) {
   const auto& inner = !has_rows_of_three(s) ? kDepthwiseWeightAny
