@@ -345,6 +345,17 @@ def test_a_frozen_model_sees_changes_in_training_and_with_gradients():
         assert_near(optimized(input), changed)
 
 
+def test_a_batch_norm_of_a_frozen_model_that_trains_alone():
+    model, input = frozen_model().eval(), random((4, 8, 9, 9))
+    with torch.no_grad():
+        model[1].weight.uniform_(-2, 2), model[1].running_mean.normal_(), model[1].running_var.uniform_(0.1, 4)
+        optimized, theirs = convkit.optimize(model)[0], copy.deepcopy(model)
+        for training in (False, True, False):  # the last time with other statistics
+            for each in (optimized, theirs):
+                each[1].train(training)
+            assert_near(optimized(input), theirs(input))
+
+
 @pytest.mark.parametrize("assign", [False, True])
 def test_loading_thaws(assign):
     model, other, input = frozen_model().eval(), frozen_model().eval(), random((1, 8, 9, 9))

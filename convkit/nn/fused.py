@@ -52,6 +52,7 @@ class FusedConv2d(ConvBlock2d):
     def forward(self, input):
         (norm,) = self._batch_norm
         if norm is not None and not norm.is_folded:
+            self._frozen = None  # numbers of the BatchNorm are folded into it, and this call changes them
             return Conv2d.forward(self, input)
         if self.activation == "relu6" and input.is_cuda:  # of which conv2d knows nothing there
             return activate_and_pool(Conv2d.forward(self, input), self.activation, self.max_pool)
