@@ -345,6 +345,29 @@ def test_a_frozen_model_sees_changes_in_training_and_with_gradients():
         assert_near(optimized(input), changed)
 
 
+def test_calls_of_a_frozen_model_that_follow_one_another():
+    """Whatever the call before was, whose checked arguments are kept."""
+    model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU()).eval()
+    optimized, _ = convkit.optimize(model)
+    images = [random((n, 8, size, size)) for n, size in ((1, 9), (2, 9), (1, 3), (0, 9))]
+    images += [random((8, 9, 9)), images[0].to(memory_format=torch.channels_last)]
+    with torch.no_grad():
+        for image in images * 2:
+            assert_near(optimized(image), model(image))
+            with pytest.raises(RuntimeError, match="to have 8 channels, but got 7 channels instead"):
+                optimized(image[..., 1:, :, :])
+            with pytest.raises(RuntimeError, match=r"input type \(Double\) and weight type \(Float\)"):
+                optimized(image.double())
+        assert_near(torch.func.vmap(optimized)(images[1][:, None]), model(images[1])[:, None])
+        with torch.autocast("cpu", torch.bfloat16):
+            assert optimized(images[0]).dtype == torch.bfloat16
+        model[0].stride = optimized[0].stride = (2, 2)
+        assert_near(optimized(images[0]), model(images[0]))
+    leaf = images[0].clone().requires_grad_()
+    optimized(leaf).sum().backward()
+    assert leaf.grad is not None
+
+
 def test_a_batch_norm_of_a_frozen_model_that_trains_alone():
     model, input = frozen_model().eval(), random((4, 8, 9, 9))
     with torch.no_grad():

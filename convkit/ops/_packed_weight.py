@@ -15,7 +15,7 @@ from convkit.ops._arguments import dtype_name, empty
 from convkit.ops._autograd import define_without_gradient, needs_grad
 from convkit.ops._conv2d_fake import check_activation, check_algorithm, fake_output, output_channels_last
 from convkit.ops._conv2d_shape import output_size
-from convkit.ops._torch_internals import autocast_active, transforms_active
+from convkit.ops._torch_internals import autocast_active, below_autograd, transforms_active
 
 # A frozen weight is packed for images of few pixels: with 4x4 and 512 channels a 3x3 call takes 0.53 ms with a packed
 # weight and 0.66 without, with 7x7 1.10 and 1.05 (one thread of an AMD Zen 5).
@@ -65,10 +65,40 @@ def _pack(weight, shape, algorithm):
 
 @dataclass
 class FrozenWeight:
-    """A weight that is taken not to change, and what was packed of it; stands for the weight in calls of conv2d."""
+    """A weight that is taken not to change, and what was packed of it; stands for the weight in calls of conv2d.
+
+    Attributes:
+        last: what the last call passed as arguments, and as conv2d had checked and normalised them.
+    """
 
     weight: torch.Tensor
     packed: dict = field(default_factory=dict)
+    last: tuple = (None, None)
+
+    def run_again(self, input, bias, arguments):
+        """conv2d of plain images on the CPU with the arguments of the last call, unchecked; None where that is not the
+        call or a packed weight may serve it. In a network of many small layers the checks take longer than some of
+        them."""
+        asked, normalised = self.last
+        if (
+            asked != arguments
+            or type(input) is not torch.Tensor
+            or not input.is_cpu
+            or input.dim() != 4
+            or not self.is_small
+            and input.numel() <= FEW_PIXELS * normalised[0][0] * normalised[0][1] * input.shape[1]
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or transforms_active()
+            or autocast_active()
+        ):
+            return None
+        with below_autograd():
+            return torch.ops.convkit.conv2d.default(input, self.weight, bias, *normalised)
+
+    @property
+    def is_small(self):
+        return self.weight.numel() * 4 < LEAST_BYTES
 
     def packed_for(self, shape, algorithm):
         if algorithm not in self.packed:
@@ -131,7 +161,7 @@ def find(frozen, input, bias, stride, padding, dilation, groups, algorithm):
     """(what is packed of a frozen weight for a call, algorithm); the first is None where that does not pay."""
     weight = frozen.weight
     if (
-        weight.numel() * 4 < LEAST_BYTES  # the cheapest question first: most weights are small
+        frozen.is_small  # the cheapest question first: most weights are
         or not serves(input, weight, bias)
         or input.numel() > FEW_PIXELS * stride[0] * stride[1] * input.shape[1]
         or not (weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last))

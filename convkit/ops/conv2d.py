@@ -145,6 +145,10 @@ def conv2d(
     prepacked = weight if isinstance(weight, PackedWeight) else None
     frozen = weight if isinstance(weight, FrozenWeight) else None
     if frozen is not None:
+        asked = (stride, padding, dilation, groups, activation, max_pool, algorithm)
+        output = frozen.run_again(input, bias, asked)
+        if output is not None:
+            return output
         weight = frozen.weight
     if prepacked is not None:
         weight, bias = prepacked.weight, prepacked.bias if bias is None else bias
@@ -168,6 +172,8 @@ def conv2d(
         output = conv2d_packed(*operands, packed, *arguments, window, algorithm)
     elif fused_pool is None:
         output = conv2d_forward(*operands, *arguments, algorithm)
+        if frozen is not None and pool is None:
+            frozen.last = asked, (*arguments, algorithm)
     else:
         output = _conv2d_max_pool2d((*operands, *arguments), fused_pool, algorithm)
     if pool and activation == "relu6":
