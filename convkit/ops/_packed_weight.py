@@ -85,8 +85,7 @@ class FrozenWeight:
             or type(input) is not torch.Tensor
             or not input.is_cpu
             or input.dim() != 4
-            or not self.is_small
-            and input.numel() <= FEW_PIXELS * normalised[0][0] * normalised[0][1] * input.shape[1]
+            or self.pays(input, normalised[0])
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
             or transforms_active()
@@ -96,9 +95,10 @@ class FrozenWeight:
         with below_autograd():
             return torch.ops.convkit.conv2d.default(input, self.weight, bias, *normalised)
 
-    @property
-    def is_small(self):
-        return self.weight.numel() * 4 < LEAST_BYTES
+    def pays(self, input, stride):
+        """Whether a packed weight takes less time for images of this size."""
+        few = input.numel() <= FEW_PIXELS * stride[0] * stride[1] * input.shape[1]
+        return few and self.weight.numel() * 4 >= LEAST_BYTES
 
     def packed_for(self, shape, algorithm):
         if algorithm not in self.packed:
@@ -161,9 +161,8 @@ def find(frozen, input, bias, stride, padding, dilation, groups, algorithm):
     """(what is packed of a frozen weight for a call, algorithm); the first is None where that does not pay."""
     weight = frozen.weight
     if (
-        frozen.is_small  # the cheapest question first: most weights are
+        not frozen.pays(input, stride)
         or not serves(input, weight, bias)
-        or input.numel() > FEW_PIXELS * stride[0] * stride[1] * input.shape[1]
         or not (weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last))
     ):
         return None, algorithm
