@@ -27,23 +27,15 @@ template <typename T>
 void depthwise_channels_last(const Conv2dDepthwise<T>& conv, const DepthwiseTask& t, const float* weight) {
   const Conv2dShape& s = conv.shape;
   const View4d<T>& y = conv.output;
-  const auto& inner = !has_rows_of_three(s) ? kDepthwisePixelsAny<T>
-                      : s.stride_w == 1     ? kDepthwisePixels3<T, 1, false>
-                                            : kDepthwisePixels3<T, 2, false>;
-  const auto& edges = !has_rows_of_three(s) ? kDepthwisePixelsAny<T>
-                      : s.stride_w == 1     ? kDepthwisePixels3<T, 1, true>
-                                            : kDepthwisePixels3<T, 2, true>;
   DepthwiseOutput<T> p;
   p.weight = weight;
   p.bias = conv.bias ? conv.bias + t.channel : nullptr;
   p.activation = conv.activation;
   p.output_pixel = y.w;
   T* const output = y.data + t.n * y.n + t.channel;
-  for_each_depthwise_tile(s, conv.input, t, p,
-                          [&](DepthwiseOutput<T>& tile, int64_t row, int64_t col, int64_t pixels, bool edge) {
-                            tile.output = output + row * y.h + col * y.w;
-                            (edge ? edges : inner)[pixels - 1](tile);
-                          });
+  run_depthwise_tiles(
+      s, conv.input, t, kDepthwisePixelsOf<T>, p,
+      [&](DepthwiseOutput<T>& tile, int64_t row, int64_t col) { tile.output = output + row * y.h + col * y.w; });
 }
 
 // The rows of the input that a band of the output meets.

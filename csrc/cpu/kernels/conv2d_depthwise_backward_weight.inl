@@ -76,23 +76,20 @@ template <int Stride, bool Edge>
 constexpr DepthwiseFunction<DepthwiseWeight>* kDepthwiseWeight3[kDepthwisePixels] = {
     depthwise_weight_3<Stride, Edge, 1>, depthwise_weight_3<Stride, Edge, 2>, depthwise_weight_3<Stride, Edge, 3>,
     depthwise_weight_3<Stride, Edge, 4>, depthwise_weight_3<Stride, Edge, 5>, depthwise_weight_3<Stride, Edge, 6>};
+constexpr DepthwiseFunctions<DepthwiseWeight> kDepthwiseWeightOf = {
+    kDepthwiseWeightAny,
+    {{kDepthwiseWeight3<1, false>, kDepthwiseWeight3<1, true>},
+     {kDepthwiseWeight3<2, false>, kDepthwiseWeight3<2, true>}}};
 
 // sums [kh, kw, channels] += the products of a band.
 void depthwise_weight_band(const Conv2dShape& s, const View4d<const float>& x, const View4d<const float>& g,
                            const DepthwiseTask& t, float* sums) {
-  const auto& inner = !has_rows_of_three(s) ? kDepthwiseWeightAny
-                      : s.stride_w == 1     ? kDepthwiseWeight3<1, false>
-                                            : kDepthwiseWeight3<2, false>;
-  const auto& edges = !has_rows_of_three(s) ? kDepthwiseWeightAny
-                      : s.stride_w == 1     ? kDepthwiseWeight3<1, true>
-                                            : kDepthwiseWeight3<2, true>;
   DepthwiseWeight p;
   p.grad_pixel = g.w;
   p.sums = sums;
   const float* const grad = g.data + t.n * g.n + t.channel;
-  for_each_depthwise_tile(s, x, t, p, [&](DepthwiseWeight& tile, int64_t row, int64_t col, int64_t pixels, bool edge) {
+  run_depthwise_tiles(s, x, t, kDepthwiseWeightOf, p, [&](DepthwiseWeight& tile, int64_t row, int64_t col) {
     tile.grad = grad + row * g.h + col * g.w;
-    (edge ? edges : inner)[pixels - 1](tile);
   });
 }
 

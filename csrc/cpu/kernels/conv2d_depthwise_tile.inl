@@ -47,9 +47,16 @@ inline void finish_pixels(const DepthwiseOutput<T>& p, int64_t c, Lanes lanes, V
   }
 }
 
-// One for each number of pixels, up to kDepthwisePixels.
 template <typename Tile>
 using DepthwiseFunction = void(const Tile&);
+
+// The functions of a tile, one for each number of pixels up to kDepthwisePixels: for any taps, and for rows of three
+// taps, [stride - 1][whether not all columns lie in the image].
+template <typename Tile>
+struct DepthwiseFunctions {
+  using ByPixels = DepthwiseFunction<Tile>* const*;
+  ByPixels any, three[2][2];
+};
 
 // Any taps.
 template <typename T, int Pixels>
@@ -103,24 +110,26 @@ constexpr DepthwiseFunction<DepthwiseOutput<T>>* kDepthwisePixels3[kDepthwisePix
     depthwise_pixels_3<T, Stride, Edge, 1>, depthwise_pixels_3<T, Stride, Edge, 2>,
     depthwise_pixels_3<T, Stride, Edge, 3>, depthwise_pixels_3<T, Stride, Edge, 4>,
     depthwise_pixels_3<T, Stride, Edge, 5>, depthwise_pixels_3<T, Stride, Edge, 6>};
+template <typename T>
+constexpr DepthwiseFunctions<DepthwiseOutput<T>> kDepthwisePixelsOf = {
+    kDepthwisePixelsAny<T>,
+    {{kDepthwisePixels3<T, 1, false>, kDepthwisePixels3<T, 1, true>},
+     {kDepthwisePixels3<T, 2, false>, kDepthwisePixels3<T, 2, true>}}};
 
 struct DepthwiseTask {
   int64_t n, row, rows, channel, channels;
 };
 
-// Rows of three taps, which have functions of their own.
-inline bool has_rows_of_three(const Conv2dShape& s) { return s.kw == 3 && s.dilation_w == 1 && s.stride_w <= 2; }
-
-// body(tile, row, column, pixels, whether not all of its columns lie in the image) for the tiles of a task: strip after
-// strip of columns whose input stays in L1 for the next row.
-template <typename T, typename Tile, typename Body>
-void for_each_depthwise_tile(const Conv2dShape& s, const View4d<const T>& x, const DepthwiseTask& t, Tile tile,
-                             Body body) {
-  constexpr int64_t kStripFloats = 8192;
+// Runs the tiles of a task, each after place(tile, row, column): strip after strip of columns whose input stays in L1
+// for the next row.
+template <typename T, typename Tile, typename Place>
+void run_depthwise_tiles(const Conv2dShape& s, const View4d<const T>& x, const DepthwiseTask& t,
+                         const DepthwiseFunctions<Tile>& functions, Tile tile, Place place) {
+  constexpr int64_t kStripFloats = 8192;  // 6,144 to 12,288 take the same time
   const int64_t window = (s.kw - 1) * s.dilation_w + 1;
   const int64_t fits = kStripFloats / (s.kh * s.stride_w * t.channels);
   const int64_t width = max(fits / kDepthwisePixels, 1) * kDepthwisePixels;
-  const bool three = has_rows_of_three(s);
+  const bool three = s.kw == 3 && s.dilation_w == 1 && s.stride_w <= 2;
   tile.input_h = s.dilation_h * x.h, tile.input_w = s.dilation_w * x.w, tile.pixel = s.stride_w * x.w;
   tile.kw = s.kw, tile.channels = t.channels;
   for (int64_t begin = 0; begin < s.ow; begin += width)
@@ -137,7 +146,8 @@ void for_each_depthwise_tile(const Conv2dShape& s, const View4d<const T>& x, con
         tile.input = input + col * tile.pixel;
         tile.taps_w = taps_inside(col, s.stride_w, s.pad_left, s.dilation_w, s.kw, s.iw);
         tile.cols = inside(first, cols, s.iw);
-        body(tile, row, col, pixels, edge);
+        place(tile, row, col);
+        (three ? functions.three[s.stride_w - 1][edge] : functions.any)[pixels - 1](tile);
       }
     }
 }
