@@ -176,7 +176,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_ker
       p, p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column);
 
   int k = split * p.chunk;
-  const int begin = k, end = p.splits > 1 ? min(begin + p.chunk, padded) : padded;
+  const int whole = static_cast<int>(round_up(depth, Tile::kDepth));
+  const int begin = k, end = p.splits > 1 ? min(begin + p.chunk, whole) : whole;
   int buffer = 0;
   if (begin < end) {
     patches.load(begin, shared.a[0]), weights.load(begin, shared.b[0]);

@@ -12,7 +12,7 @@
 namespace convkit::cuda {
 
 constexpr int kMaxPhases = 16;   // in one launch
-constexpr int kDepthAlign = 32;  // tables and packed weights are filled with zeros up to a multiple of this depth
+constexpr int kDepthAlign = 64;  // tables and packed weights are filled with zeros up to a multiple of this depth
 constexpr int64_t kSumsLimit = int64_t{64} << 20;  // bytes of partial sums
 
 // Where the products `vector * i` to `vector * i + vector - 1` of a window find the input: relative to tap (0, 0).
@@ -67,13 +67,16 @@ enum class GemmUnit {
   kFfma,     // float32 multiply-adds
   kTf32,     // tensor cores; float32 operands lose 13 bits
   k3xTf32,   // tensor cores; float32 operands in two parts, three products
-  kTensor16  // tensor cores; bfloat16 and float16
+  kTensor16,  // tensor cores; bfloat16 and float16
+  kHopperTf32, kHopper16  // the same by Hopper's own instructions
 };
 
 // Rows x columns of the tile of a block.
-enum class GemmTile { k64x64, k128x64, k128x128 };
+enum class GemmTile { k64x64, k128x64, k128x128, k128x256 };
 constexpr int tile_rows(GemmTile tile) { return tile == GemmTile::k64x64 ? 64 : 128; }
-constexpr int tile_columns(GemmTile tile) { return tile == GemmTile::k128x128 ? 128 : 64; }
+constexpr int tile_columns(GemmTile tile) {
+  return tile == GemmTile::k128x256 ? 256 : tile == GemmTile::k128x128 ? 128 : 64;
+}
 
 // Rows of a phase: pixels, or four for every window of a fused pooling.
 template <typename T, typename Out>

@@ -51,7 +51,7 @@ ConvGemm<T, Out> gemm_over(const View4d<const T>& input, int64_t n, int64_t ih, 
   p.input = input;
   p.n = n, p.ih = ih, p.iw = iw, p.channels = channels, p.filters = filters;
   p.stride_h = p.stride_w = 1;
-  p.columns = round_up(filters, filters > 64 ? 128 : 64);  // whole tiles
+  p.columns = round_up(filters, filters > 128 ? 256 : filters > 64 ? 128 : 64);  // whole tiles
   p.vector = vector_of(input, channels);
   return p;
 }
@@ -96,6 +96,10 @@ TileSpeed tile_speed(GemmTile tile, GemmUnit unit) {
       return large ? TileSpeed{1.0, 2, 1.5} : small ? TileSpeed{0.79, 3, 3.0} : TileSpeed{0.95, 3, 2.4};
     case GemmUnit::k3xTf32:
       return large ? TileSpeed{0.88, 1, 1.0} : small ? TileSpeed{0.95, 3, 3.0} : TileSpeed{1.0, 2, 1.6};
+    case GemmUnit::kHopperTf32:
+    case GemmUnit::kHopper16:
+      if (tile == GemmTile::k128x256) return {1.1, 1, 1.0};
+      return large ? TileSpeed{1.0, 2, 1.5} : small ? TileSpeed{0.5, 3, 2.4} : TileSpeed{0.7, 3, 2.0};
     case GemmUnit::kTensor16:
       return large ? TileSpeed{1.0, 2, 1.6} : small ? TileSpeed{0.55, 3, 2.4} : TileSpeed{0.69, 3, 2.4};
   }
@@ -201,7 +205,10 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& p, GemmUnit unit, int64_t output_elemen
   if (split) return {GemmTile::k64x64, static_cast<int32_t>(splits)};
   GemmCut best{GemmTile::k64x64, 1};
   double least = tile_cost(best.tile, unit, small, multiprocessors);
-  for (const GemmTile tile : {GemmTile::k128x64, GemmTile::k128x128}) {
+  const bool hopper = unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16;
+  if (const char* forced = getenv("CONVKIT_TILE"); forced && hopper) return {static_cast<GemmTile>(atoi(forced)), 1};
+  for (const GemmTile tile : {GemmTile::k128x64, GemmTile::k128x128, GemmTile::k128x256}) {
+    if (tile == GemmTile::k128x256 && !hopper) continue;
     if (tile_columns(tile) > round_up(p.filters, 64)) continue;
     if (tile == GemmTile::k128x128 && unit == GemmUnit::k3xTf32) continue;  // it has none in this direction
     const double cost = tile_cost(tile, unit, tiles(tile), multiprocessors);

@@ -41,18 +41,29 @@ int32_t chunk_of(GemmUnit unit) {
     case GemmUnit::k3xTf32:
       return 512;
     case GemmUnit::kTf32:
+    case GemmUnit::kHopperTf32:
       return 1024;
     case GemmUnit::kTensor16:
+    case GemmUnit::kHopper16:
       return 2048;
   }
   return 256;
 }
 
+// Hopper's own instructions take vectors of channels.
 template <typename T>
-int launch_gemm(const GemmCall& call, const ConvGemm<T>& p, GemmTile tile) {
+GemmUnit unit_for(const GemmCall& call, const ConvGemm<T>& p) {
+  if (p.vector == 1 || !has_wgmma()) return call.unit;
+  if (call.unit == GemmUnit::kTf32) return GemmUnit::kHopperTf32;
+  return call.unit == GemmUnit::kTensor16 ? GemmUnit::kHopper16 : call.unit;
+}
+
+template <typename T>
+int launch_gemm(const ConvGemm<T>& p, GemmUnit unit, GemmTile tile, void* stream) {
   if constexpr (std::is_same_v<T, float>)
-    if (call.unit == GemmUnit::kFfma) return launch_conv2d_ffma(p, tile, call.stream);
-  return launch_conv2d_mma(p, call.unit == GemmUnit::k3xTf32, tile, call.stream);
+    if (unit == GemmUnit::kFfma) return launch_conv2d_ffma(p, tile, stream);
+  if (unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16) return launch_conv2d_wgmma(p, tile, stream);
+  return launch_conv2d_mma(p, unit == GemmUnit::k3xTf32, tile, stream);
 }
 
 template <typename T>
@@ -79,8 +90,9 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   const T* bias = dense_bias ? const_data<T>(*dense_bias) : nullptr;
   p.pooled = epilogue.pooled, p.output_is_channels_last = epilogue.output_is_channels_last;
   p.taps = epilogue.taps ? data<uint8_t>(*epilogue.taps) : nullptr;
-  p.chunk = chunk_of(call.unit);
-  GemmCut cut = cut_gemm(p, call.unit, output.numel(), multiprocessors());
+  const GemmUnit unit = unit_for(call, p);
+  p.chunk = chunk_of(unit);
+  GemmCut cut = cut_gemm(p, unit, output.numel(), multiprocessors());
   constexpr bool k16Bit = sizeof(T) == 2;  // whose sums are rounded once: they have no place for parts
   if (!whole || k16Bit || p.pooled) cut.splits = 1;
   Scratch scratch;
@@ -88,7 +100,7 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   const int64_t packed = scratch.place(packed_elements(p) * sizeof(T));
   const int64_t sums = cut.splits > 1 ? scratch.place(cut.splits * output.numel() * sizeof(float)) : 0;
   scratch.allocate(output);
-  const bool depth_inner = call.unit != GemmUnit::kFfma;
+  const bool depth_inner = unit != GemmUnit::kFfma;
   check_launch(call.op,
                launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), depth_inner, call.stream));
   p.table = scratch.at<GemmTap>(table), p.packed = scratch.at<T>(packed);
@@ -98,7 +110,7 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   else
     p.bias = bias, p.relu = epilogue.relu;
   p.store = store_order(p);
-  check_launch(call.op, launch_gemm(call, p, cut.tile));
+  check_launch(call.op, launch_gemm(p, unit, cut.tile, call.stream));
   if (cut.splits == 1) return;
   const SplitSum<T> sum{scratch.at<float>(sums), data<T>(output),  bias,          epilogue.relu, cut.splits,
                         output.numel(),          output.stride(1), output.size(1)};

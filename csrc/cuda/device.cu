@@ -5,8 +5,14 @@
 namespace convkit::cuda {
 namespace {
 
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+constexpr int kThreads = 128;  // which tells it
+#else
+constexpr int kThreads = 256;
+#endif
+
 // Compiled as all kernels are.
-__global__ void any_kernel() {}
+__global__ void __launch_bounds__(kThreads) any_kernel() {}
 
 }  // namespace
 
@@ -22,6 +28,11 @@ int code_capability() {
   if (cudaFuncGetAttributes(&attributes, any_kernel) == cudaSuccess) return attributes.ptxVersion;
   cudaGetLastError();  // a launch will tell it better
   return 0;
+}
+
+bool has_wgmma() {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, any_kernel) == cudaSuccess && attributes.maxThreadsPerBlock == 128;
 }
 
 }  // namespace convkit::cuda

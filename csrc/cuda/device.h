@@ -9,4 +9,7 @@ int multiprocessors();
 // it has none but by PTX, whose code has no more instructions than it was written for.
 int code_capability();
 
+// Whether that code is of sm_90a, which has Hopper's instructions.
+bool has_wgmma();
+
 }  // namespace convkit::cuda

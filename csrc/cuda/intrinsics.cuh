@@ -12,10 +12,10 @@ namespace convkit::cuda {
 
 constexpr unsigned kFullWarp = 0xFFFFFFFF;
 
-// The shared memory of the block, as large as its launch says and aligned to 128 bytes. T has no initialisers.
+// The shared memory of the block, as large as its launch says and aligned to 1024 bytes. T has no initialisers.
 template <typename T>
 __device__ T& shared_memory() {
-  extern __shared__ __align__(128) unsigned char convkit_shared_memory[];
+  extern __shared__ __align__(1024) unsigned char convkit_shared_memory[];
   return *reinterpret_cast<T*>(convkit_shared_memory);
 }
 
@@ -130,5 +130,91 @@ __device__ void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b
   }
 #endif
 }
+
+// What follows is of sm_90a alone. Orders this thread's stores to shared memory, and its copies that it has waited for,
+// before what tensor cores read of it after the next barrier.
+__device__ inline void fence_async_shared() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+// A matrix in shared memory for wgmma: rows of 128 bytes along the products, whose vectors of 16 bytes are permuted as
+// WgmmaOperand has it. `shared` is that of a row whose number in an array aligned to 1024 bytes is a multiple of 8.
+__device__ inline uint64_t wgmma_descriptor(const void* shared) {
+  constexpr uint64_t kPermuted = uint64_t{1} << 62, kEightRows = uint64_t{1024 / 16} << 32;
+  return kPermuted | kEightRows | uint64_t{1} << 16 | (shared_address(shared) & 0x3FFFF) >> 4;
+}
+__device__ inline uint64_t wgmma_advance(uint64_t descriptor, int bytes) { return descriptor + bytes / 16; }
+
+// Before the first wgmma, and before one after the sums were touched in between.
+__device__ inline void wgmma_begin() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+
+// Closes the group of products since the last one.
+__device__ inline void wgmma_commit() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+
+// Waits until at most the last `GroupsLeft` groups are under way.
+template <int GroupsLeft>
+__device__ void wgmma_wait() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(GroupsLeft) : "memory");
+#endif
+}
+
+#define CONVKIT_SUMS(i) "+f"(sums[i][0]), "+f"(sums[i][1]), "+f"(sums[i][2]), "+f"(sums[i][3])
+#define CONVKIT_SUMS_4(i) CONVKIT_SUMS(i), CONVKIT_SUMS(i + 1), CONVKIT_SUMS(i + 2), CONVKIT_SUMS(i + 3)
+#define CONVKIT_WGMMA_64(KIND, LAYOUT)                                                                            \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64" KIND                                                         \
+               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
+               "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1" LAYOUT ";"             \
+               : CONVKIT_SUMS_4(0), CONVKIT_SUMS_4(4)                                                             \
+               : "l"(a), "l"(b))
+#define CONVKIT_WGMMA_128(KIND, LAYOUT)                                                                            \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128" KIND                                                         \
+               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
+               "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "   \
+               "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, "   \
+               "%59, %60, %61, %62, %63}, %64, %65, 1, 1, 1" LAYOUT ";"                                            \
+               : CONVKIT_SUMS_4(0), CONVKIT_SUMS_4(4), CONVKIT_SUMS_4(8), CONVKIT_SUMS_4(12)                       \
+               : "l"(a), "l"(b))
+
+// Starts sums[64, Columns] += a[64, K] b[K, Columns] for the warpgroup; K is 32 bytes, b has its columns as rows. With
+// lane = 4 g + t, warp w of the four gets in sums[j] (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1) of rows
+// from 16 w and columns from 8 j on.
+template <typename T, int Columns>
+__device__ void wgmma(float (&sums)[Columns / 8][4], uint64_t a, uint64_t b) {
+  static_assert(Columns == 64 || Columns == 128);
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  if constexpr (Columns == 64) {
+    if constexpr (std::is_same_v<T, float>)
+      CONVKIT_WGMMA_64("k8.f32.tf32.tf32", "");
+    else if constexpr (std::is_same_v<T, BFloat16>)
+      CONVKIT_WGMMA_64("k16.f32.bf16.bf16", ", 0, 0");
+    else
+      CONVKIT_WGMMA_64("k16.f32.f16.f16", ", 0, 0");
+  } else {
+    if constexpr (std::is_same_v<T, float>)
+      CONVKIT_WGMMA_128("k8.f32.tf32.tf32", "");
+    else if constexpr (std::is_same_v<T, BFloat16>)
+      CONVKIT_WGMMA_128("k16.f32.bf16.bf16", ", 0, 0");
+    else
+      CONVKIT_WGMMA_128("k16.f32.f16.f16", ", 0, 0");
+  }
+#else
+  __trap();
+#endif
+}
+#undef CONVKIT_WGMMA_64
+#undef CONVKIT_WGMMA_128
+#undef CONVKIT_SUMS_4
+#undef CONVKIT_SUMS
 
 }  // namespace convkit::cuda

@@ -97,10 +97,11 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
 }
 
 struct cudaFuncAttributes {
-  int ptxVersion;
+  int ptxVersion, maxThreadsPerBlock;
 };
 inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*)()) {
   attributes->ptxVersion = simt::device().compute_capability;
+  attributes->maxThreadsPerBlock = attributes->ptxVersion == 90 ? 128 : 256;  // see device.cu
   return cudaSuccess;
 }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }

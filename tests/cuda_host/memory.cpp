@@ -14,6 +14,7 @@ struct Access {
   uint32_t run = 0;  // of global memory the launch, of shared memory the block; what was before does not count
   int block = -1, thread = -1, warp = -1;
   uint32_t epoch = 0, warp_epoch = 0;
+  uint64_t number = 0;  // of a store, in order of time
 };
 constexpr int kSeveral = -2;  // threads, or warps
 
@@ -45,6 +46,8 @@ alignas(1024) char shared[kSharedBytes];
 Byte shared_bytes[kSharedBytes];
 size_t shared_size = 0;  // that the block asked for
 Copies copies[1024];     // by thread
+uint64_t stores = 0;
+uint64_t fenced[1024];  // by thread: its stores up to this number
 
 std::string hex(uintptr_t address) {
   char text[32];
@@ -59,7 +62,7 @@ bool unordered(const Access& earlier, uint32_t run, const Position& now) {
 }
 
 Access access_at(uint32_t run, const Position& now) {
-  return {run, now.block, now.thread, now.warp, now.epoch, now.warp_epoch};
+  return {run, now.block, now.thread, now.warp, now.epoch, now.warp_epoch, ++stores};
 }
 
 void check_shared(uintptr_t address, size_t size, bool is_store) {
@@ -202,6 +205,20 @@ void wait_for_copies(int groups_left) {
 }
 
 void check_load(const void* data, size_t bytes) { check(reinterpret_cast<uintptr_t>(data), bytes, false); }
+
+void fence_async() { fenced[position().thread] = stores; }
+
+void check_async_load(const void* data, size_t bytes) {
+  const auto* from = static_cast<const char*>(data);
+  if (from < shared || from + bytes > shared + kSharedBytes) fail("tensor cores load what is not shared memory");
+  check_load(data, bytes);
+  for (size_t i = from - shared; i < from - shared + bytes; ++i) {
+    const Access& store = shared_bytes[i].store;
+    if (store.number > fenced[store.thread])
+      fail("tensor cores load byte " + std::to_string(i) + " of shared memory without fence_async_shared() after " +
+           "the store of thread " + std::to_string(store.thread));
+  }
+}
 
 }  // namespace simt
 

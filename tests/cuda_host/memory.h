@@ -25,6 +25,11 @@ void wait_for_copies(int groups_left);
 // A load by the running thread outside of instrumented code.
 void check_load(const void* data, size_t bytes);
 
+// The running thread's stores to shared memory so far, copies that it has waited for too, are for tensor cores to see.
+void fence_async();
+// A load by tensor cores, which see stores only after a fence of their threads, and a barrier.
+void check_async_load(const void* data, size_t bytes);
+
 // The largest shared memory that a block may ask for; that of the architecture which the tests play.
 constexpr size_t kSharedBytes = 227 * 1024;
 

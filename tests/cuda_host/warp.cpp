@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "common/half.h"
 #include "memory.h"
@@ -107,6 +108,83 @@ void run_mma_tf32(Lanes& lanes) {
 void run_mma_bfloat16(Lanes& lanes) { run_mma<16>(lanes, half_of<convkit::BFloat16>); }
 void run_mma_half(Lanes& lanes) { run_mma<16>(lanes, half_of<convkit::Half>); }
 
+// wgmma: each warp of four has 16 rows. What it loads, tensor cores may load until the wait: it must not change.
+struct WgmmaLane {
+  Element element;
+  float* sums;
+  int columns;
+  uint64_t a, b;
+};
+struct Loaded {
+  const char* from;
+  char bytes[16];
+};
+struct WgmmaGroups {
+  std::vector<Loaded> open;
+  std::vector<std::vector<Loaded>> closed;
+};
+WgmmaGroups wgmma_groups[kWarp];  // by warp
+
+// 32 bytes of a row of a matrix whose rows of 128 bytes have their vectors of 16 bytes permuted.
+void load_row(uint64_t matrix, int row, char (&bytes)[32]) {
+  const auto base = reinterpret_cast<uint64_t>(shared_memory());
+  for (int half = 0; half < 32; half += 16) {
+    const uint64_t at = matrix - base + row * 128 + half;
+    const auto* from = reinterpret_cast<const char*>(base + (at ^ (at / 128 % 8 * 16)));
+    check_async_load(from, 16);
+    std::memcpy(bytes + half, from, 16);
+    Loaded& loaded = wgmma_groups[position().warp].open.emplace_back();
+    loaded.from = from;
+    std::memcpy(loaded.bytes, from, 16);
+  }
+}
+
+double product_of(Element element, const char (&a)[32], const char (&b)[32]) {
+  double sum = 0;
+  for (int k = 0; k < 8; ++k) {
+    uint32_t x, y;
+    std::memcpy(&x, a + 4 * k, 4), std::memcpy(&y, b + 4 * k, 4);
+    if (element == Element::kTf32) sum += tf32(x) * tf32(y);
+    for (int part = 0; part < 2 && element == Element::kHalf; ++part)
+      sum += half_of<convkit::Half>(x, part) * half_of<convkit::Half>(y, part);
+    for (int part = 0; part < 2 && element == Element::kBFloat16; ++part)
+      sum += half_of<convkit::BFloat16>(x, part) * half_of<convkit::BFloat16>(y, part);
+  }
+  return sum;
+}
+
+void run_wgmma(Lanes& lanes) {
+  const WgmmaLane first = *static_cast<WgmmaLane*>(lanes[0]);
+  char a[16][32];
+  for (int row = 0; row < 16; ++row) load_row(first.a, position().warp % 4 * 16 + row, a[row]);
+  for (int column = 0; column < first.columns; ++column) {
+    char b[32];
+    load_row(first.b, column, b);
+    for (int row = 0; row < 16; ++row) {
+      const auto* lane = static_cast<WgmmaLane*>(lanes[row % 8 * 4 + column % 8 / 2]);
+      float& sum = lane->sums[column / 8 * 4 + row / 8 * 2 + column % 2];
+      sum = truncate(sum + product_of(first.element, a[row], b));
+    }
+  }
+}
+
+void run_wgmma_commit(Lanes&) {
+  WgmmaGroups& groups = wgmma_groups[position().warp];
+  groups.closed.push_back(std::move(groups.open));
+  groups.open.clear();
+}
+
+void run_wgmma_wait(Lanes& lanes) {
+  auto& closed = wgmma_groups[position().warp].closed;
+  while (std::ssize(closed) > *static_cast<int*>(lanes[0])) {
+    for (const Loaded& loaded : closed.front()) {
+      check_async_load(loaded.from, 16);
+      if (std::memcmp(loaded.from, loaded.bytes, 16) != 0) fail("what wgmma loads has changed before its wait");
+    }
+    closed.erase(closed.begin());
+  }
+}
+
 }  // namespace
 
 int lane() { return position().thread % kWarp; }
@@ -146,6 +224,15 @@ void mma(Element element, float (&sums)[4], const uint32_t (&a)[4], const uint32
                    : element == Element::kBFloat16 ? run_mma_bfloat16
                                                    : run_mma_half;
   collective(kFullWarp, "mma", run, &lane, site);
+}
+
+void wgmma(Element element, float* sums, int columns, uint64_t a, uint64_t b, Site site) {
+  WgmmaLane lane{element, sums, columns, a, b};
+  collective(kFullWarp, "wgmma", run_wgmma, &lane, site);
+}
+void wgmma_commit(Site site) { collective(kFullWarp, "wgmma_commit", run_wgmma_commit, nullptr, site); }
+void wgmma_wait(int groups_left, Site site) {
+  collective(kFullWarp, "wgmma_wait", run_wgmma_wait, &groups_left, site);
 }
 
 }  // namespace simt

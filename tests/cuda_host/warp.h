@@ -19,6 +19,10 @@ uint32_t ballot(uint32_t mask, bool predicate, Site site);
 // As csrc/cuda/intrinsics.cuh describes them.
 void ldmatrix_x4(uint32_t (&matrices)[4], const void* row, bool transposed, Site site);
 enum class Element { kTf32, kBFloat16, kHalf };
+// A matrix in shared memory is given by the address of its first row.
+void wgmma(Element element, float* sums, int columns, uint64_t a, uint64_t b, Site site);
+void wgmma_commit(Site site);
+void wgmma_wait(int groups_left, Site site);
 void mma(Element element, float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site);
 
 }  // namespace simt

@@ -50,4 +50,22 @@ void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], Site 
   simt::mma(std::is_same_v<T, Half> ? simt::Element::kHalf : simt::Element::kBFloat16, sums, a, b, site);
 }
 
+inline void fence_async_shared() { simt::fence_async(); }
+inline uint64_t wgmma_descriptor(const void* shared) { return reinterpret_cast<uint64_t>(shared); }
+inline uint64_t wgmma_advance(uint64_t descriptor, int bytes) { return descriptor + bytes; }
+inline void wgmma_begin() {}
+inline void wgmma_commit(Site site = Site::current()) { simt::wgmma_commit(site); }
+template <int GroupsLeft>
+void wgmma_wait(Site site = Site::current()) {
+  simt::wgmma_wait(GroupsLeft, site);
+}
+
+template <typename T, int Columns>
+void wgmma(float (&sums)[Columns / 8][4], uint64_t a, uint64_t b, Site site = Site::current()) {
+  const auto element = std::is_same_v<T, float>      ? simt::Element::kTf32
+                       : std::is_same_v<T, BFloat16> ? simt::Element::kBFloat16
+                                                     : simt::Element::kHalf;
+  simt::wgmma(element, &sums[0][0], Columns, a, b, site);
+}
+
 }  // namespace convkit::cuda

@@ -1,0 +1,40 @@
+// Convolution on Hopper's tensor cores: bfloat16 and float16, and float32 rounded to TF32; sm_90a alone.
+#include "cuda/conv2d_gemm_launch.h"
+#include "cuda/conv2d_mma_kernel.cuh"
+#include "cuda/conv2d_wgmma.cuh"
+
+namespace convkit::cuda {
+namespace {
+
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Pooled = false>
+int launch_tile(const ConvGemm<T>& p, void* stream) {
+  return launch_kernel<WgmmaTile<T, Rows, Columns, Stages, Blocks>, 16 / static_cast<int>(sizeof(T)), Pooled>(p, stream);
+}
+
+}  // namespace
+
+template <typename T>
+int launch_conv2d_wgmma(const ConvGemm<T>& p, GemmTile tile, void* stream) {
+  if (p.pooled) {  // a window is four rows of a thread: it needs two blocks of them
+    if constexpr (sizeof(T) == 2)
+      if (tile_columns(tile) > 64) return launch_tile<T, 128, 128, 3, 2, true>(p, stream);
+    return launch_tile<T, 128, 64, 3, 2, true>(p, stream);
+  }
+  switch (tile) {
+    case GemmTile::k64x64:
+      return launch_tile<T, 64, 64, 4, 3>(p, stream);
+    case GemmTile::k128x64:
+      return launch_tile<T, 128, 64, 3, 3>(p, stream);
+    case GemmTile::k128x128:
+      return launch_tile<T, 128, 128, 3, 2>(p, stream);
+    case GemmTile::k128x256:
+      return launch_tile<T, 128, 256, 4, 1>(p, stream);
+  }
+  return 0;
+}
+
+template int launch_conv2d_wgmma(const ConvGemm<float>&, GemmTile, void*);
+template int launch_conv2d_wgmma(const ConvGemm<Half>&, GemmTile, void*);
+template int launch_conv2d_wgmma(const ConvGemm<BFloat16>&, GemmTile, void*);
+
+}  // namespace convkit::cuda
