@@ -11,7 +11,10 @@
 
 namespace convkit::cuda {
 
-constexpr int kMaxPhases = 16;   // in one launch
+constexpr int kMaxPhases = 16;  // in one launch
+// Channels whose products of a tap follow each other, where loads take vectors: then the next tap has its turn, which
+// finds most of them in L1.
+constexpr int kChannelBytes = 128;
 constexpr int kDepthAlign = 64;  // tables and packed weights are filled with zeros up to a multiple of this depth
 constexpr int64_t kSumsLimit = int64_t{64} << 20;  // bytes of partial sums
 
@@ -31,7 +34,7 @@ struct GemmPhase {
   int64_t table, packed;               // offsets in the table and in the packed weights
 };
 
-// How a kernel may store four results at once.
+// How a kernel may store 16 bytes of results at once.
 enum class StoreOrder { kScalar, kPixels, kFilters };
 
 template <typename T, typename Out = T>
@@ -44,7 +47,7 @@ struct ConvGemm {
   StoreOrder store = StoreOrder::kScalar;
   int32_t n, ih, iw, channels, filters, groups;
   int32_t stride_h, stride_w;  // of the output in the input, and of output pixels in the output view
-  int32_t vector;              // elements that a load of the input takes: then channels are innermost in the depth
+  int32_t vector;              // elements that a load of the input takes: then kChannelBytes of channels are innermost
   int32_t chunk;               // products of a sum before it is added to the total, which lies in the output
   int32_t splits = 1;          // parts of the sum: one for each chunk, or in backward_weight of whole chunks
   int64_t split_stride = 0;    // elements between their outputs
@@ -64,11 +67,12 @@ struct ConvGemm {
 
 // Where and in which precision the products are computed.
 enum class GemmUnit {
-  kFfma,     // float32 multiply-adds
-  kTf32,     // tensor cores; float32 operands lose 13 bits
-  k3xTf32,   // tensor cores; float32 operands in two parts, three products
+  kFfma,      // float32 multiply-adds
+  kTf32,      // tensor cores; float32 operands lose 13 bits
+  k3xTf32,    // tensor cores; float32 operands in two parts, three products
   kTensor16,  // tensor cores; bfloat16 and float16
-  kHopperTf32, kHopper16  // the same by Hopper's own instructions
+  kHopperTf32,
+  kHopper16  // the same by Hopper's own instructions
 };
 
 // Rows x columns of the tile of a block.

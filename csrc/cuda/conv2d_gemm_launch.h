@@ -5,9 +5,14 @@
 
 namespace convkit::cuda {
 
-// Fills the table of taps and, unless `packed` is null, the packed weights: [depth][columns] or [columns][depth].
+// How weights are packed: [depth][columns] or [columns][depth]; float32 as it is or rounded to TF32.
+struct Packing {
+  bool depth_inner, to_tf32;
+};
+
+// Fills the table of taps and, unless `packed` is null, the packed weights.
 template <typename T, typename Out>
-int launch_conv2d_prepare(const ConvGemm<T, Out>& problem, GemmTap* table, T* packed, bool depth_inner, void* stream);
+int launch_conv2d_prepare(const ConvGemm<T, Out>& problem, GemmTap* table, T* packed, Packing packing, void* stream);
 
 // output[i] = relu(sums[i] + sums[count + i] + ... + bias), in that order.
 template <typename T>

@@ -241,14 +241,15 @@ template <typename T, typename Out>
 StoreOrder store_order(const ConvGemm<T, Out>& p) {
   const View4d<Out>& y = p.output;
   const GemmPhase& phase = p.phases[0];
-  if (!is_aligned(y.data) || y.n % 4 || p.split_stride % 4) return StoreOrder::kScalar;
-  if (y.c == 1 && p.filters % 4 == 0 && y.h % 4 == 0 && y.w % 4 == 0) {
+  constexpr int64_t kLanes = 16 / sizeof(Out);
+  if (!is_aligned(y.data) || y.n % kLanes || p.split_stride % kLanes) return StoreOrder::kScalar;
+  if (y.c == 1 && p.filters % kLanes == 0 && y.h % kLanes == 0 && y.w % kLanes == 0) {
     for (int i = 0; i < p.phase_count; ++i)
-      if (p.phases[i].output % 4) return StoreOrder::kScalar;
+      if (p.phases[i].output % kLanes) return StoreOrder::kScalar;
     return StoreOrder::kFilters;
   }
   const int64_t pixels = int64_t{phase.oh} * phase.ow;
-  const bool dense = p.phase_count == 1 && y.w == 1 && y.h == phase.ow && y.c % 4 == 0 && pixels % 4 == 0;
+  const bool dense = p.phase_count == 1 && y.w == 1 && y.h == phase.ow && y.c % kLanes == 0 && pixels % kLanes == 0;
   return dense ? StoreOrder::kPixels : StoreOrder::kScalar;
 }
 

@@ -100,9 +100,9 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   const int64_t packed = scratch.place(packed_elements(p) * sizeof(T));
   const int64_t sums = cut.splits > 1 ? scratch.place(cut.splits * output.numel() * sizeof(float)) : 0;
   scratch.allocate(output);
-  const bool depth_inner = unit != GemmUnit::kFfma;
+  const Packing packing{unit != GemmUnit::kFfma, unit == GemmUnit::kHopperTf32};
   check_launch(call.op,
-               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), depth_inner, call.stream));
+               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), packing, call.stream));
   p.table = scratch.at<GemmTap>(table), p.packed = scratch.at<T>(packed);
   p.splits = cut.splits;
   if (cut.splits > 1)
@@ -131,7 +131,7 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
   const int64_t sums = direct ? 0 : scratch.place(cut.splits * grad_weight.numel() * sizeof(float));
   scratch.allocate(grad_weight);
   check_launch(call.op,
-               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), static_cast<T*>(nullptr), false, call.stream));
+               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), static_cast<T*>(nullptr), {}, call.stream));
   p.table = scratch.at<GemmTap>(table);
   p.splits = cut.splits, p.split_stride = grad_weight.numel();
   p.output.data = direct ? reinterpret_cast<float*>(data<T>(grad_weight)) : scratch.at<float>(sums);

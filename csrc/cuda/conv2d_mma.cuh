@@ -68,7 +68,7 @@ template <typename T, int Rows, int Columns, bool RowsInner, bool ColumnsInner, 
           int WarpColumns = Terms == MmaTerms::kThree ? 32 : Columns / 2>
 struct MmaTile {
   using Element = T;
-  static constexpr bool kAsync = false;
+  static constexpr bool kAsync = false, kOverlap = false, kWeightsPastL1 = false;
   static constexpr int kRows = Rows, kColumns = Columns;
   static constexpr int kDepth = 64 / static_cast<int>(sizeof(T));  // of a step
   static constexpr int kStep = 32 / static_cast<int>(sizeof(T));   // of an instruction
@@ -216,7 +216,8 @@ struct Chunk {
 // while those of the next are started, so that its stage is free a step later.
 template <typename Tile, typename Loader, typename Flush>
 __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int depth, int chunk, const Flush& flush) {
-  constexpr int kAhead = Tile::kStages - (Tile::kAsync ? 2 : 1);
+  constexpr int kLag = Tile::kOverlap ? 1 : 0;
+  constexpr int kAhead = Tile::kStages - 1 - kLag;
   const int steps = (depth + Tile::kDepth - 1) / Tile::kDepth, chunk_steps = chunk / Tile::kDepth;
   for (int i = 0; i < kAhead; ++i) {
     if (i < steps) loader.load(shared.stage[i]), loader.finish_load(shared.stage[i]);
@@ -237,7 +238,7 @@ __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int
       if (more) loader.load(shared.stage[next]);
       cp_async_commit();
       if constexpr (Tile::kAsync)
-        wgmma_wait<1>();
+        wgmma_wait<kLag>();
       else
         Tile::multiply(shared.stage[stage], sums);
       if (more) loader.finish_load(shared.stage[next]);
@@ -247,7 +248,11 @@ __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int
       // Tensor cores cut their sums instead of rounding them, which float32's accuracy bears a few times only.
       if constexpr (Tile::kThreeTerms) promote(sums, total);
     }
-    if constexpr (Tile::kAsync) wgmma_wait<0>();
+    if constexpr (Tile::kAsync) {
+      wgmma_wait<0>();
+#pragma unroll
+      for (auto& row : sums) wgmma_settle(row);
+    }
     const Chunk done{begin, step * Tile::kDepth, step >= steps};
     if constexpr (Tile::kThreeTerms)
       flush(total, done);

@@ -10,33 +10,93 @@
 
 namespace convkit::cuda {
 
-// The thread's sums to the output: two filters at once where they lie together.
-template <typename Tile, bool Pairs, typename T>
+// The words of four lanes side by side, transposed: a lane gets the same word of all four.
+__device__ inline void transpose_quad(unsigned (&words)[4]) {
+  const int lane = static_cast<int>(threadIdx.x);
+#pragma unroll
+  for (int step = 1; step < 4; step *= 2) {
+    const bool upper = lane & step;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i & step) continue;
+      const unsigned other = __shfl_xor_sync(kFullWarp, upper ? words[i] : words[i + step], step);
+      (upper ? words[i] : words[i + step]) = other;
+    }
+  }
+}
+
+// The thread's sums to the output, one by one.
+template <typename Tile, typename T>
 __device__ void store_sums(const ConvGemm<T>& p, const typename Tile::Shared& shared, int first_column,
                            const Finish& finish, const typename Tile::Sums& sums) {
-  constexpr int kLanes = Pairs ? 2 : 1;
-  struct alignas(sizeof(T) * kLanes) Lanes {
-    T lane[kLanes];
-  };
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int i = 0; i < 2 * Tile::kRowTiles; ++i) {
     const int64_t at = shared.output[Tile::first_row() + 8 * i + lane / 4];
 #pragma unroll
-    for (int j = 0; j < 2 * Tile::kColumnTiles; j += kLanes) {
+    for (int j = 0; j < 2 * Tile::kColumnTiles; ++j) {
       const int filter = first_column + Tile::first_column() + j / 2 * 8 + lane % 4 * 2 + j % 2;
       if (at < 0 || filter >= p.filters) continue;
-      Lanes& output = *reinterpret_cast<Lanes*>(p.output.data + at + filter * p.output.c);
-      Lanes y{};
-      if (sizeof(T) == 4 && finish.add) y = output;  // 16-bit sums stay in registers, all of them
+      T& output = p.output.data[at + filter * p.output.c];
+      const float before = sizeof(T) == 4 && finish.add ? static_cast<float>(output) : 0.0f;  // 16 bits: all in one
+      const float bias = p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter]) : 0.0f;
+      output = T(finish(sums[i / 2][j / 2][i % 2 * 2 + j % 2], before, bias));
+    }
+  }
+}
+
+// The same, 16 bytes of filters at once: the four lanes that have sums of a row exchange them.
+template <typename Tile, typename T>
+__device__ void store_vectors(const ConvGemm<T>& p, const typename Tile::Shared& shared, int first_column,
+                              const Finish& finish, const typename Tile::Sums& sums) {
+  constexpr int kTogether = 8 / static_cast<int>(sizeof(T));  // tiles of 8 columns whose sums four words hold
+  const int lane = static_cast<int>(threadIdx.x) % 32, quarter = lane % 4;
+  const auto bias_of = [&](int filter) {
+    return p.bias && filter < p.filters ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter])
+                                        : 0.0f;
+  };
 #pragma unroll
-      for (int b = 0; b < kLanes; ++b) {
-        const float bias =
-            p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter + b]) : 0.0f;
-        const float sum = sums[i / 2][j / 2][i % 2 * 2 + (j + b) % 2];
-        y.lane[b] = T(finish(sum, static_cast<float>(y.lane[b]), bias));
+  for (int j = 0; j < Tile::kColumnTiles; j += kTogether) {
+    const int column = first_column + Tile::first_column() + 8 * j;
+    // Of the sums as they are in 16 bits, which are never added to, and as they are stored in float32.
+    const int from = column + 2 * quarter,
+              filter = column + (sizeof(T) == 2 ? 8 * quarter : quarter % 2 * 8 + quarter / 2 * 4);
+    float bias[8];
+#pragma unroll
+    for (int b = 0; b < 8; ++b) bias[b] = bias_of(sizeof(T) == 2 ? from + b / 2 * 8 + b % 2 : filter + b % 4);
+#pragma unroll
+    for (int i = 0; i < 2 * Tile::kRowTiles; ++i) {
+      const int64_t at = shared.output[Tile::first_row() + 8 * i + lane / 4];
+      const auto sum = [&](int tile, int b) { return sums[i / 2][j + tile][i % 2 * 2 + b]; };
+      unsigned words[4];
+      if constexpr (sizeof(T) == 2) {
+#pragma unroll
+        for (int tile = 0; tile < 4; ++tile) {
+          const T low(finish(sum(tile, 0), 0.0f, bias[2 * tile]));
+          const T high(finish(sum(tile, 1), 0.0f, bias[2 * tile + 1]));
+          words[tile] = low.bits | static_cast<unsigned>(high.bits) << 16;
+        }
+        transpose_quad(words);
+      } else {
+#pragma unroll
+        for (int b = 0; b < 2; ++b) {
+          const bool odd = quarter % 2;
+          const float other = __shfl_xor_sync(kFullWarp, odd ? sum(0, b) : sum(1, b), 1);
+          words[b] = __float_as_uint(odd ? other : sum(0, b)), words[2 + b] = __float_as_uint(odd ? sum(1, b) : other);
+        }
       }
-      output = y;
+      if (at < 0 || filter >= p.filters) continue;
+      uint4& output = *reinterpret_cast<uint4*>(p.output.data + at + filter);
+      if constexpr (sizeof(T) == 4) {
+        const uint4 before = finish.add ? output : uint4{};
+        const auto done = [&](unsigned word, unsigned add, float b) {
+          return __float_as_uint(finish(__uint_as_float(word), __uint_as_float(add), b));
+        };
+        output = {done(words[0], before.x, bias[0]), done(words[1], before.y, bias[1]),
+                  done(words[2], before.z, bias[2]), done(words[3], before.w, bias[3])};
+      } else {
+        output = {words[0], words[1], words[2], words[3]};
+      }
     }
   }
 }
@@ -130,14 +190,13 @@ __global__ void __launch_bounds__(Tile::kThreads, (kBlocks<Tile, Vector, Pooled>
       if (done.last) store_pooled<Tile>(p, shared, here(first_column), total);
     });
   } else {
-    const bool pairs = p.store == StoreOrder::kFilters;
     mma_main_loop<Tile>(shared, loader, depth, chunk, [&](typename Tile::Sums& sums, const Chunk& done) {
       mend_chunk(sums, done);
       const Finish finish{done.begin > 0, done.last, p.relu};
-      if (pairs)
-        store_sums<Tile, true>(p, shared, here(first_column), finish, sums);
+      if (p.store == StoreOrder::kFilters)
+        store_vectors<Tile>(p, shared, here(first_column), finish, sums);
       else
-        store_sums<Tile, false>(p, shared, here(first_column), finish, sums);
+        store_sums<Tile>(p, shared, here(first_column), finish, sums);
       clear(sums);
     });
   }

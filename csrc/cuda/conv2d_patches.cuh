@@ -39,8 +39,12 @@ class PatchLoader {
     load_weight(stage);
     if constexpr (Vector > 1) {
 #pragma unroll
-      for (int i = 0; i < kPixels; ++i)
-        cp_async<16>(stage.a.at(line(i), along()), input_[i] + tap_.offset, inside(i, tap_));
+      for (int i = 0; i < kPixels; ++i) {
+        if constexpr (kRound)
+          vectors_[i] = load_or_zero(input_[i] + tap_.offset, inside(i, tap_));
+        else
+          cp_async<16>(stage.a.at(line(i), along()), input_[i] + tap_.offset, inside(i, tap_));
+      }
     } else {
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
@@ -59,6 +63,14 @@ class PatchLoader {
   }
 
   __device__ void finish_load(Stage& stage) const {
+    if constexpr (kRound) {
+#pragma unroll
+      for (int i = 0; i < kPixels; ++i) {
+        const uint4& x = vectors_[i];
+        const auto round = [](unsigned bits) { return to_tf32(__uint_as_float(bits)); };
+        *reinterpret_cast<uint4*>(stage.a.at(line(i), along())) = {round(x.x), round(x.y), round(x.z), round(x.w)};
+      }
+    }
     if constexpr (Vector == 1 && sizeof(T) == 2) {
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) *reinterpret_cast<unsigned*>(stage.a.at(line(0), depth(i))) = pairs_[i];
@@ -73,6 +85,8 @@ class PatchLoader {
   static constexpr int kLines = Tile::kRows / kPixels;  // threads side by side along the rows, without vectors
   static constexpr int kLoads = Vector > 1 ? 1 : Tile::kDepth* kLines / Tile::kThreads;
   static_assert(Vector == 1 || Vector == kLanes);
+  // wgmma would cut float32 to TF32.
+  static constexpr bool kRound = Tile::kAsync && sizeof(T) == 4;
 
   // The thread's place among vectors of the depth.
   static __device__ int along() { return static_cast<int>(threadIdx.x) % kAlong * kLanes; }
@@ -96,7 +110,7 @@ class PatchLoader {
   __device__ void load_weight(Stage& stage) const {
 #pragma unroll
     for (int i = 0; i < Tile::kColumns; i += kAcross)
-      cp_async<16>(stage.b.at(across() + i, along()), weight_ + int64_t{i} * padded_ + k_, true);
+      cp_async<16, Tile::kWeightsPastL1>(stage.b.at(across() + i, along()), weight_ + int64_t{i} * padded_ + k_, true);
   }
 
   const ConvGemm<T>& p_;
@@ -107,6 +121,7 @@ class PatchLoader {
   int padded_, k_;
   GemmTap tap_;
   unsigned pairs_[kLoads];
+  uint4 vectors_[kRound ? kPixels : 1];
 };
 
 }  // namespace convkit::cuda

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "cuda/conv2d_gemm.h"
+#include "cuda/divide.cuh"
 
 namespace convkit::cuda {
 
@@ -15,8 +16,9 @@ struct Pixel {
 };
 
 __device__ inline Pixel pixel_at(const GemmPhase& phase, int64_t number) {
-  const int64_t line = number / phase.ow;
-  return {line / phase.oh, static_cast<int>(line % phase.oh), static_cast<int>(number % phase.ow)};
+  int64_t w = number, h = divide(w, phase.ow);
+  const int64_t n = divide(h, phase.oh);
+  return {n, static_cast<int>(h), static_cast<int>(w)};
 }
 
 // Rows in a fused pooling of 2x2 windows: the four pixels of a window are `Apart` rows apart, row by row of the image,
@@ -30,8 +32,9 @@ struct WindowRow {
       : window(row / (4 * Apart) * Apart + row % Apart), tap(static_cast<int>(row / Apart % 4)) {}
 
   __device__ Pixel place(const GemmPhase& phase) const {  // of the pooled result
-    const int64_t line = window / (phase.ow / 2);
-    return {line / (phase.oh / 2), static_cast<int>(line % (phase.oh / 2)), static_cast<int>(window % (phase.ow / 2))};
+    int64_t w = window, h = divide(w, phase.ow / 2);
+    const int64_t n = divide(h, phase.oh / 2);
+    return {n, static_cast<int>(h), static_cast<int>(w)};
   }
 };
 
@@ -55,8 +58,11 @@ struct Product {
 template <typename T, typename Out>
 __device__ Product product_at(const ConvGemm<T, Out>& p, const GemmPhase& phase, int k) {
   const int taps = phase.kh * phase.kw;
-  const int tap = p.vector > 1 ? k / p.channels : k % taps;
-  return {p.vector > 1 ? k % p.channels : k / taps, tap / phase.kw, tap % phase.kw};
+  if (p.vector == 1) return {k / taps, k % taps / phase.kw, k % taps % phase.kw};
+  constexpr int kTogether = kChannelBytes / static_cast<int>(sizeof(T));
+  const int first = k / (kTogether * taps) * kTogether, rest = k % (kTogether * taps);
+  const int together = min(kTogether, max(p.channels - first, 1)), tap = rest / together;
+  return {first + rest % together, tap / phase.kw, tap % phase.kw};
 }
 
 // One of `count` pixels after another, some steps apart, without a division.

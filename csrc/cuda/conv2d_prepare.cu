@@ -17,7 +17,7 @@ static_assert(kDepthAlign % kTile == 0);
 // Blocks: x = tiles of the depth times tiles of columns, y = groups, z = phases. `weights` is 0 for a table alone.
 template <typename T, typename Out, bool DepthInner>
 __global__ void __launch_bounds__(kTile* kRows)
-    conv2d_prepare_kernel(const ConvGemm<T, Out> p, GemmTap* table, T* packed, int depth_tiles) {
+    conv2d_prepare_kernel(const ConvGemm<T, Out> p, GemmTap* table, T* packed, int depth_tiles, bool round) {
   auto& tile = shared_memory<T[kTile][kTile + 1]>();
   const GemmPhase phase = p.phases[blockIdx.z];
   const int depth = p.channels * phase.kh * phase.kw;
@@ -44,7 +44,9 @@ __global__ void __launch_bounds__(kTile* kRows)
   for (int i = row; i < kTile; i += kRows) {
     const int column = first_column + i;
     const bool there = first_k + lane < depth && column < p.filters;
-    const T value = there ? weight[offset + column * p.weight_filter] : T{};
+    T value = there ? weight[offset + column * p.weight_filter] : T{};
+    if constexpr (sizeof(T) == 4)
+      if (round) value = __uint_as_float(to_tf32(value));
     if constexpr (DepthInner)
       to[static_cast<int64_t>(column) * padded + first_k + lane] = value;
     else
@@ -74,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) conv2d_sum_splits_kernel(const Split
 }  // namespace
 
 template <typename T, typename Out>
-int launch_conv2d_prepare(const ConvGemm<T, Out>& p, GemmTap* table, T* packed, bool depth_inner, void* stream) {
+int launch_conv2d_prepare(const ConvGemm<T, Out>& p, GemmTap* table, T* packed, Packing packing, void* stream) {
   int64_t depth = 1;
   for (int i = 0; i < p.phase_count; ++i) depth = max(depth, int64_t{p.channels} * p.phases[i].kh * p.phases[i].kw);
   const int64_t depth_tiles = padded_depth(depth) / kTile;
@@ -83,8 +85,8 @@ int launch_conv2d_prepare(const ConvGemm<T, Out>& p, GemmTap* table, T* packed, 
                    static_cast<unsigned>(p.phase_count)},
                   kTile * kRows,
                   kTile * (kTile + 1) * sizeof(T)};
-  const auto kernel = depth_inner ? conv2d_prepare_kernel<T, Out, true> : conv2d_prepare_kernel<T, Out, false>;
-  return launch(kernel, grid, stream, p, table, packed, static_cast<int>(depth_tiles));
+  const auto kernel = packing.depth_inner ? conv2d_prepare_kernel<T, Out, true> : conv2d_prepare_kernel<T, Out, false>;
+  return launch(kernel, grid, stream, p, table, packed, static_cast<int>(depth_tiles), packing.to_tf32);
 }
 
 template <typename T>
@@ -94,7 +96,7 @@ int launch_conv2d_sum_splits(const SplitSum<T>& p, void* stream) {
 }
 
 #define CONVKIT_PREPARE(T, Out) \
-  template int launch_conv2d_prepare<T, Out>(const ConvGemm<T, Out>&, GemmTap*, T*, bool, void*);
+  template int launch_conv2d_prepare<T, Out>(const ConvGemm<T, Out>&, GemmTap*, T*, Packing, void*);
 CONVKIT_PREPARE(float, float)
 CONVKIT_PREPARE(Half, Half)
 CONVKIT_PREPARE(BFloat16, BFloat16)

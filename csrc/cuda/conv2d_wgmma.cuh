@@ -34,18 +34,21 @@ struct WgmmaOperand {
   __device__ uint64_t descriptor(int row) const { return wgmma_descriptor(data + row * kRowBytes); }
 };
 
-// A block's warpgroups take its columns side by side: all of the rows and 64 or 128 columns each.
-template <typename T, int Rows, int Columns, int Stages, int Blocks>
+// A block's warpgroups take 128 of its rows and 128 of its columns each, at most. Where Overlap, the products of a step
+// are under way while those of the next are started, which takes a stage more.
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, bool WeightsPastL1>
 struct WgmmaTile {
   using Element = T;
   static constexpr bool kAsync = true, kThreeTerms = false;
+  static constexpr bool kOverlap = Overlap, kWeightsPastL1 = WeightsPastL1;
   static constexpr int kRows = Rows, kColumns = Columns;
   static constexpr int kDepth = 128 / static_cast<int>(sizeof(T));  // of a step
   static constexpr int kStep = 32 / static_cast<int>(sizeof(T));    // of an instruction
   static constexpr int kStages = Stages;
-  static constexpr int kWarpgroups = Columns > 128 ? Columns / 128 : 1;
-  static constexpr int kThreads = kWarpgroups * 128;
-  static constexpr int kRowTiles = Rows / 64, kColumnTiles = Columns / kWarpgroups / 8;
+  static constexpr int kWarpgroupRows = Rows > 128 ? 128 : Rows, kWarpgroupColumns = Columns > 128 ? 128 : Columns;
+  static constexpr int kRowGroups = Rows / kWarpgroupRows;
+  static constexpr int kThreads = kRowGroups * (Columns / kWarpgroupColumns) * 128;
+  static constexpr int kRowTiles = kWarpgroupRows / 64, kColumnTiles = kWarpgroupColumns / 8;
   static constexpr int kBlocks = Blocks;  // that should share a multiprocessor
 
   struct Stage {
@@ -59,19 +62,23 @@ struct WgmmaTile {
 
   using Sums = float[kRowTiles][kColumnTiles][4];
 
-  static __device__ int first_row() { return static_cast<int>(threadIdx.x) / 32 % 4 * (16 * kRowTiles); }
-  static __device__ int first_column() { return static_cast<int>(threadIdx.x) / 128 * (8 * kColumnTiles); }
+  static __device__ int warpgroup() { return static_cast<int>(threadIdx.x) / 128; }
+  static __device__ int first_row() {
+    return warpgroup() % kRowGroups * kWarpgroupRows + static_cast<int>(threadIdx.x) / 32 % 4 * (16 * kRowTiles);
+  }
+  static __device__ int first_column() { return warpgroup() / kRowGroups * kWarpgroupColumns; }
 
   // Starts to add the products of a stage, which wgmma_wait ends.
   static __device__ void multiply(const Stage& stage, Sums& sums) {
-    const uint64_t a = stage.a.descriptor(0), b = stage.b.descriptor(first_column());
+    constexpr int kBytes = static_cast<int>(sizeof(T));
+    const uint64_t a = stage.a.descriptor(warpgroup() % kRowGroups * kWarpgroupRows);
+    const uint64_t b = stage.b.descriptor(first_column());
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < kDepth; k += kStep)
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i)
-        wgmma<T, 8 * kColumnTiles>(sums[i], wgmma_advance(a, i * 64 * 128 + k * static_cast<int>(sizeof(T))),
-                                   wgmma_advance(b, k * static_cast<int>(sizeof(T))));
+        wgmma<T, kWarpgroupColumns>(sums[i], wgmma_advance(a, i * 64 * 128 + k * kBytes), wgmma_advance(b, k * kBytes));
     wgmma_commit();
   }
 };

@@ -3,6 +3,7 @@
 
 #include "common/conv2d_shape.h"
 #include "common/int_math.h"
+#include "cuda/divide.cuh"
 #include "cuda/launch.cuh"
 
 namespace convkit::cuda {
@@ -24,17 +25,6 @@ __device__ void for_each_index(int64_t count, const Body& body) {
 struct Index4d {
   int64_t n, c, h, w;
 };
-
-// A division of 64-bit numbers takes some hundred instructions, one of 32-bit numbers twenty.
-__device__ inline int64_t divide(int64_t& remainder, int64_t divisor) {
-  int64_t quotient;
-  if (((remainder | divisor) >> 32) == 0)
-    quotient = static_cast<uint32_t>(remainder) / static_cast<uint32_t>(divisor);
-  else
-    quotient = remainder / divisor;
-  remainder -= quotient * divisor;
-  return quotient;
-}
 
 // Of the i-th element of [n, c, h, w] in (n, c, h, w) order, or in (n, h, w, c) order: that of memory.
 __device__ inline Index4d index_4d(int64_t i, int64_t c, int64_t h, int64_t w, bool channels_last) {

@@ -18,10 +18,13 @@ T& shared_memory() {
   return *static_cast<T*>(simt::shared_memory());
 }
 
-template <int Bytes>
+template <int Bytes, bool PastL1 = false>
 void cp_async(void* shared, const void* global, bool valid) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
   simt::copy_async(shared, global, Bytes, valid);
+}
+inline uint4 load_or_zero(const void* global, bool valid) {
+  return valid ? *static_cast<const uint4*>(global) : uint4{};
 }
 inline void cp_async_commit() { simt::commit_copies(); }
 template <int GroupsLeft>
@@ -54,6 +57,8 @@ inline void fence_async_shared() { simt::fence_async(); }
 inline uint64_t wgmma_descriptor(const void* shared) { return reinterpret_cast<uint64_t>(shared); }
 inline uint64_t wgmma_advance(uint64_t descriptor, int bytes) { return descriptor + bytes; }
 inline void wgmma_begin() {}
+template <int Tiles>
+void wgmma_settle(float (&)[Tiles][4]) {}
 inline void wgmma_commit(Site site = Site::current()) { simt::wgmma_commit(site); }
 template <int GroupsLeft>
 void wgmma_wait(Site site = Site::current()) {
