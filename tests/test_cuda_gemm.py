@@ -47,6 +47,11 @@ TILE_CASES = (
     Conv2dCase("dilated_and_strided", 2, 8, (12, 13), 12, (3, 3), (2, 3), (3, 2), (3, 2)),
     Conv2dCase("grouped_vectors", 1, 48, (5, 6), 72, padding=(1, 1), groups=3),
     Conv2dCase("chunks_of_every_unit", 1, 120, (4, 5), 16, padding=(1, 1)),
+    # Channels by 64: the taps of a row of the window share what is loaded.
+    Conv2dCase("rows_of_taps", 2, 64, (5, 9), 70, padding=(1, 1)),
+    Conv2dCase("rows_of_dilated_taps", 1, 64, (7, 20), 12, (2, 3), (2, 1), (1, 2), (1, 2)),
+    Conv2dCase("rows_of_taps_in_phases", 2, 12, (4, 21), 64, (3, 4), (2, 2), (1, 1)),
+    Conv2dCase("rows_of_taps_in_parts", 1, 128, (3, 9), 8, padding=(1, 1)),
     Conv2dCase("chunks_of_pixels", 1, 8, (49, 43), 8, (1, 1)),
 )
 

@@ -27,6 +27,7 @@ struct alignas(16) GemmTap {
 // Output pixels that meet the same taps: all of them in the forward direction.
 struct GemmPhase {
   int32_t oh, ow;
+  int32_t pitch;      // pixels of a row as they are numbered: ow, or more, of which the last are nowhere
   int32_t top, left;  // the input position that tap (0, 0) of output pixel (0, 0) meets
   int32_t kh, kw, dilation_h, dilation_w;
   int64_t weight, weight_h, weight_w;  // offset of tap (0, 0) in the weight, and strides of the taps
@@ -48,6 +49,7 @@ struct ConvGemm {
   int32_t n, ih, iw, channels, filters, groups;
   int32_t stride_h, stride_w;  // of the output in the input, and of output pixels in the output view
   int32_t vector;              // elements that a load of the input takes: then kChannelBytes of channels are innermost
+  bool shifted = false;        // the pitch of a phase has place for all taps of a row of its window
   int32_t chunk;               // products of a sum before it is added to the total, which lies in the output
   int32_t splits = 1;          // parts of the sum: one for each chunk, or in backward_weight of whole chunks
   int64_t split_stride = 0;    // elements between their outputs
@@ -85,7 +87,7 @@ constexpr int tile_columns(GemmTile tile) {
 // Rows of a phase: pixels, or four for every window of a fused pooling.
 template <typename T, typename Out>
 constexpr int64_t phase_rows(const ConvGemm<T, Out>& p, const GemmPhase& phase) {
-  return p.pooled ? 4 * int64_t{p.n} * (phase.oh / 2) * (phase.ow / 2) : int64_t{p.n} * phase.oh * phase.ow;
+  return p.pooled ? 4 * int64_t{p.n} * (phase.oh / 2) * (phase.ow / 2) : int64_t{p.n} * phase.oh * phase.pitch;
 }
 
 // Products per output of a phase, as tables and packed weights hold them.

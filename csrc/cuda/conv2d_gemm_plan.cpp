@@ -60,6 +60,7 @@ ConvGemm<T, Out> gemm_over(const View4d<const T>& input, int64_t n, int64_t ih, 
 template <typename T, typename Out>
 void add_phase(ConvGemm<T, Out>& p, GemmPhase phase) {
   phase.table = table_entries(p), phase.packed = packed_elements(p);
+  phase.pitch = phase.ow;
   p.phases[p.phase_count++] = phase;
 }
 
@@ -191,12 +192,30 @@ ConvGemm<T, float> backward_weight_gemm(const Conv2dShape& s, const View4d<const
   return p;
 }
 
+// Taps of a row of the window find their pixels next to each other where output pixels are no more than one apart, and
+// numbered so that each has a place; more than 8 rows are not loaded for them.
+template <typename T>
+void shift_rows(ConvGemm<T>& p) {
+  constexpr int kMoreRows = 8, kMostWaste = 4;
+  if (p.pooled || p.stride_w != 1 || p.channels % (kChannelBytes / static_cast<int>(sizeof(T)))) return;
+  int32_t widest = 0;
+  for (int i = 0; i < p.phase_count; ++i) {
+    const int32_t more = (p.phases[i].kw - 1) * p.phases[i].dilation_w;
+    if (more > kMoreRows || kMostWaste * more > p.phases[i].ow) return;
+    widest = max(widest, more);
+  }
+  if (widest == 0) return;
+  p.shifted = true;
+  for (int i = 0; i < p.phase_count; ++i)
+    p.phases[i].pitch = p.phases[i].ow + max(p.phases[i].kw - 1, 0) * p.phases[i].dilation_w;
+}
+
 template <typename T, typename Out>
 GemmCut cut_gemm(const ConvGemm<T, Out>& p, GemmUnit unit, int64_t output_elements, int multiprocessors) {
   const auto tiles = [&](GemmTile tile) {
     int64_t count = 0;
     for (int i = 0; i < p.phase_count; ++i)
-      count += ceil_div(int64_t{p.n} * p.phases[i].oh * p.phases[i].ow, tile_rows(tile));
+      count += ceil_div(int64_t{p.n} * p.phases[i].oh * p.phases[i].pitch, tile_rows(tile));
     return count * ceil_div(p.filters, tile_columns(tile)) * p.groups;
   };
   const int64_t splits = ceil_div(largest_depth(p), p.chunk), small = tiles(GemmTile::k64x64);
@@ -284,6 +303,7 @@ int64_t packed_elements(const ConvGemm<T, Out>& p) {
                                            const View4d<T>&, int64_t);                                                 \
   template ConvGemm<T, float> backward_weight_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&, \
                                                    const View4d<float>&);                                              \
+  template void shift_rows(ConvGemm<T>&);                                                                              \
   template GemmCut cut_gemm(const ConvGemm<T>&, GemmUnit, int64_t, int);                                               \
   template GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>&, GemmUnit, int64_t);                             \
   template StoreOrder store_order(const ConvGemm<T>&);                                                                 \

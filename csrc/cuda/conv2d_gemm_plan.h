@@ -26,6 +26,10 @@ template <typename T>
 ConvGemm<T, float> backward_weight_gemm(const Conv2dShape& shape, const View4d<const T>& input,
                                         const View4d<const T>& grad_output, const View4d<float>& grad_weight);
 
+// Numbers the rows for Hopper's tensor cores, where that saves loads. The results are the same bits.
+template <typename T>
+void shift_rows(ConvGemm<T>& problem);
+
 // How the work is cut. The results are the same bits for every tile and every split of forward and backward_input.
 struct GemmCut {
   GemmTile tile;

@@ -92,6 +92,7 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   p.taps = epilogue.taps ? data<uint8_t>(*epilogue.taps) : nullptr;
   const GemmUnit unit = unit_for(call, p);
   p.chunk = chunk_of(unit);
+  if ((unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16) && !getenv("CONVKIT_NOSHIFT")) shift_rows(p);
   GemmCut cut = cut_gemm(p, unit, output.numel(), multiprocessors());
   constexpr bool k16Bit = sizeof(T) == 2;  // whose sums are rounded once: they have no place for parts
   if (!whole || k16Bit || p.pooled) cut.splits = 1;

@@ -68,7 +68,6 @@ template <typename T, int Rows, int Columns, bool RowsInner, bool ColumnsInner, 
           int WarpColumns = Terms == MmaTerms::kThree ? 32 : Columns / 2>
 struct MmaTile {
   using Element = T;
-  static constexpr bool kAsync = false, kOverlap = false, kWeightsPastL1 = false;
   static constexpr int kRows = Rows, kColumns = Columns;
   static constexpr int kDepth = 64 / static_cast<int>(sizeof(T));  // of a step
   static constexpr int kStep = 32 / static_cast<int>(sizeof(T));   // of an instruction
@@ -98,6 +97,8 @@ struct MmaTile {
 
   static __device__ int first_row() { return static_cast<int>(threadIdx.x) / 32 % 2 * kWarpRows; }
   static __device__ int first_column() { return static_cast<int>(threadIdx.x) / 64 * WarpColumns; }
+  // Of the thread's i-th row of sums.
+  static __device__ int row(int i) { return first_row() + 8 * i + static_cast<int>(threadIdx.x) % 32 / 4; }
 
   static __device__ void multiply(const Stage& stage, Sums& sums) {
 #pragma unroll
@@ -211,13 +212,11 @@ struct Chunk {
   bool last;
 };
 
-// Sums over `depth` products while the loader fetches those of the next steps, and hands the sums of each chunk to
-// flush(sums, chunk), which clears them: once at least. Where products are asynchronous, those of a step are under way
-// while those of the next are started, so that its stage is free a step later.
+// Sums over `depth` products while the loader fetches those kStages - 1 steps ahead, and hands the sums of each chunk
+// to flush(sums, chunk), which clears them: once at least.
 template <typename Tile, typename Loader, typename Flush>
 __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int depth, int chunk, const Flush& flush) {
-  constexpr int kLag = Tile::kOverlap ? 1 : 0;
-  constexpr int kAhead = Tile::kStages - 1 - kLag;
+  constexpr int kAhead = Tile::kStages - 1;
   const int steps = (depth + Tile::kDepth - 1) / Tile::kDepth, chunk_steps = chunk / Tile::kDepth;
   for (int i = 0; i < kAhead; ++i) {
     if (i < steps) loader.load(shared.stage[i]), loader.finish_load(shared.stage[i]);
@@ -231,27 +230,17 @@ __device__ void mma_main_loop(typename Tile::Shared& shared, Loader& loader, int
     const int stop = steps - step < chunk_steps ? steps : step + chunk_steps;
     while (step < stop) {
       cp_async_wait<kAhead - 1>();
-      if constexpr (Tile::kAsync) fence_async_shared();
       __syncthreads();
-      if constexpr (Tile::kAsync) Tile::multiply(shared.stage[stage], sums);
       const bool more = step + kAhead < steps;
       if (more) loader.load(shared.stage[next]);
       cp_async_commit();
-      if constexpr (Tile::kAsync)
-        wgmma_wait<kLag>();
-      else
-        Tile::multiply(shared.stage[stage], sums);
+      Tile::multiply(shared.stage[stage], sums);
       if (more) loader.finish_load(shared.stage[next]);
       stage = stage + 1 == Tile::kStages ? 0 : stage + 1;
       next = next + 1 == Tile::kStages ? 0 : next + 1;
       ++step;
       // Tensor cores cut their sums instead of rounding them, which float32's accuracy bears a few times only.
       if constexpr (Tile::kThreeTerms) promote(sums, total);
-    }
-    if constexpr (Tile::kAsync) {
-      wgmma_wait<0>();
-#pragma unroll
-      for (auto& row : sums) wgmma_settle(row);
     }
     const Chunk done{begin, step * Tile::kDepth, step >= steps};
     if constexpr (Tile::kThreeTerms)

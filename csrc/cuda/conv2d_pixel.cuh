@@ -16,7 +16,7 @@ struct Pixel {
 };
 
 __device__ inline Pixel pixel_at(const GemmPhase& phase, int64_t number) {
-  int64_t w = number, h = divide(w, phase.ow);
+  int64_t w = number, h = divide(w, phase.pitch);
   const int64_t n = divide(h, phase.oh);
   return {n, static_cast<int>(h), static_cast<int>(w)};
 }
@@ -99,6 +99,7 @@ __device__ void write_row_offsets(const ConvGemm<T, Out>& p, const GemmPhase& ph
   Pixel at;
   if constexpr (Apart == 0) {
     at = pixel_at(phase, row);
+    if (at.w >= phase.ow) at.n = p.n;
   } else {
     const WindowRow<Apart> of(row);
     at = of.place(phase);

@@ -1,51 +1,186 @@
-// Convolution on Hopper's tensor cores: bfloat16 and float16, and float32 rounded to TF32; sm_90a alone.
+// Convolution on Hopper's tensor cores: bfloat16 and float16, and float32 rounded to TF32, of images that are read by
+// vectors of channels; sm_90a alone.
+#include "cuda/conv2d_gemm_grid.cuh"
 #include "cuda/conv2d_gemm_launch.h"
-#include "cuda/conv2d_mma_kernel.cuh"
+#include "cuda/conv2d_mma.cuh"
+#include "cuda/conv2d_mma_store.cuh"
+#include "cuda/conv2d_pixel.cuh"
 #include "cuda/conv2d_wgmma.cuh"
+#include "cuda/launch.cuh"
 
 namespace convkit::cuda {
 namespace {
 
-template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, bool Past, bool Pooled = false>
+// What a thread loads: of each of kPixels rows a vector of the channels of a step, and its share of the weights.
+template <typename Tile, bool Pooled>
+class VectorLoader {
+  using T = typename Tile::Element;
+
+ public:
+  __device__ VectorLoader(const ConvGemm<T>& p, const GemmPhase& phase, int64_t first_row, int first_column,
+                          int first_k, int run)
+      : p_(p), k_(first_k), patches_k_(first_k), run_(run) {
+#pragma unroll
+    for (int i = 0; i < kPixels; ++i) {
+      const Pixel at = row_pixel<kApart<Pooled>>(phase, first_row + row(i));
+      top_[i] = at.n < p.n ? at.h * p.stride_h + phase.top : kNoPixel;
+      left_[i] = at.w * p.stride_w + phase.left;
+      input_[i] = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c + top_[i] * p.input.h +
+                  left_[i] * p.input.w;
+    }
+    table_ = p.table + phase.table;
+    padded_ = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
+    patches_k_ -= first_k / Tile::kDepth % run * Tile::kDepth;
+    look_ahead();
+    weight_ = p.packed + phase.packed + (int64_t{blockIdx.y} * p.columns + first_column + across()) * padded_ + along();
+  }
+
+  template <typename Operand>
+  __device__ void load_patches(Operand& a) {
+#pragma unroll
+    for (int i = 0; i < kPixels; ++i) {
+      if (i == Tile::kRows / kAcross && across() >= Tile::kMoreRows) break;
+      if constexpr (kRound)
+        vectors_[i] = load_or_zero(input_[i] + tap_.offset, inside(i));
+      else
+        cp_async<16>(a.at(Tile::line_of(row(i)), along()), input_[i] + tap_.offset, inside(i));
+    }
+    patches_k_ += run_ * Tile::kDepth;
+    look_ahead();
+  }
+
+  // wgmma would cut float32 to TF32, not round it.
+  template <typename Operand>
+  __device__ void finish_patches(Operand& a) const {
+    if constexpr (kRound) {
+#pragma unroll
+      for (int i = 0; i < kPixels; ++i) {
+        if (i == Tile::kRows / kAcross && across() >= Tile::kMoreRows) break;
+        const uint4& x = vectors_[i];
+        const auto round = [](unsigned bits) { return to_tf32(__uint_as_float(bits)); };
+        *reinterpret_cast<uint4*>(a.at(Tile::line_of(row(i)), along())) = {round(x.x), round(x.y), round(x.z),
+                                                                           round(x.w)};
+      }
+    }
+  }
+
+  template <typename Operand>
+  __device__ void load_weights(Operand& b) {
+#pragma unroll
+    for (int i = 0; i < Tile::kColumns; i += kAcross)
+      cp_async<16, true>(b.at(across() + i, along()), weight_ + int64_t{i} * padded_ + k_, true);
+    k_ += Tile::kDepth;
+  }
+
+ private:
+  static constexpr bool kRound = sizeof(T) == 4;
+  static constexpr int kLanes = 16 / static_cast<int>(sizeof(T));  // of a vector
+  static constexpr int kAlong = Tile::kDepth / kLanes;             // threads side by side along the depth
+  static constexpr int kAcross = Tile::kThreads / kAlong;
+  static constexpr int kPixels = Tile::kRows / kAcross + (Tile::kMoreRows > 0);
+  static_assert(Tile::kMoreRows <= kAcross);
+
+  static __device__ int along() { return static_cast<int>(threadIdx.x) % kAlong * kLanes; }
+  static __device__ int across() { return static_cast<int>(threadIdx.x) / kAlong; }
+  static __device__ int row(int i) { return across() + i * kAcross; }
+
+  // The tap of the next patches, early: the addresses wait for it.
+  __device__ void look_ahead() { tap_ = table_[(min(patches_k_, padded_ - Tile::kDepth) + along()) / kLanes]; }
+
+  __device__ bool inside(int i) const {
+    return static_cast<unsigned>(top_[i] + tap_.h) < static_cast<unsigned>(p_.ih) &&
+           static_cast<unsigned>(left_[i] + tap_.w) < static_cast<unsigned>(p_.iw);
+  }
+
+  const ConvGemm<T>& p_;
+  const T* input_[kPixels];
+  const T* weight_;
+  const GemmTap* table_;
+  int top_[kPixels], left_[kPixels];
+  int padded_, k_, patches_k_, run_;
+  GemmTap tap_;
+  uint4 vectors_[kRound ? kPixels : 1];
+};
+
+// Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
+template <typename Tile, bool Pooled, typename T = typename Tile::Element>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_wgmma_kernel(const ConvGemm<T> p) {
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  auto& shared = shared_memory<typename Tile::Shared>();
+  const int split = blockIdx.z % p.splits;
+  const GemmPhase phase = p.phases[blockIdx.z / p.splits];
+  const int column_tiles = (p.filters + Tile::kColumns - 1) / Tile::kColumns;
+  const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
+  const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
+  if (first_row >= phase_rows(p, phase)) return;
+  write_row_offsets<Tile::kRows, kApart<Pooled>>(p, phase, split, first_row, shared.output);
+  const int whole = static_cast<int>(round_up(p.channels * phase.kh * phase.kw, Tile::kDepth));
+  const int begin = split * p.chunk;
+  const int depth = p.splits > 1 ? static_cast<int>(clamp(whole - begin, 0, p.chunk)) : whole;
+  const int run = p.shifted ? max(phase.kw, 1) : 1;
+  VectorLoader<Tile, Pooled> loader(p, phase, first_row, first_column, begin, run);
+  const int chunk = sizeof(T) == 4 ? p.chunk : max(whole, Tile::kDepth);
+  [[maybe_unused]] typename Tile::Sums total = {};  // of pooled float32, which has no other place
+  wgmma_main_loop<Tile>(shared, loader, depth, chunk, begin / Tile::kDepth % run, run, phase.dilation_w,
+                        [&](typename Tile::Sums& sums, const Chunk& done) {
+                          const Finish finish{done.begin > 0, done.last, p.relu};
+                          if constexpr (Pooled && sizeof(T) == 2) {
+                            if (done.last) store_pooled<Tile>(p, shared, here(first_column), sums);
+                          } else if constexpr (Pooled) {
+                            promote(sums, total);
+                            if (done.last) store_pooled<Tile>(p, shared, here(first_column), total);
+                          } else if (p.store == StoreOrder::kFilters) {
+                            store_vectors<Tile>(p, shared, here(first_column), finish, sums);
+                          } else {
+                            store_sums<Tile>(p, shared, here(first_column), finish, sums);
+                          }
+                          clear(sums);
+                        });
+#endif
+}
+
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap>
 int launch_tile(const ConvGemm<T>& p, void* stream) {
-  return launch_kernel<WgmmaTile<T, Rows, Columns, Stages, Blocks, Overlap, Past>, 16 / static_cast<int>(sizeof(T)),
-                       Pooled>(p, stream);
+  using Tile = WgmmaTile<T, Rows, Columns, Stages, Blocks, Overlap, RowOrder::kPlain>;
+  return launch(conv2d_wgmma_kernel<Tile, false>, gemm_grid<Tile>(p), stream, p);
+}
+
+template <typename T, int Columns>
+int launch_pooled(const ConvGemm<T>& p, void* stream) {
+  using Tile = WgmmaTile<T, 128, Columns, 3, 2, false, RowOrder::kWindows>;
+  return launch(conv2d_wgmma_kernel<Tile, true>, gemm_grid<Tile>(p), stream, p);
 }
 
 }  // namespace
 
 template <typename T>
 int launch_conv2d_wgmma(const ConvGemm<T>& p, GemmTile tile, void* stream) {
-  if (p.pooled) {  // a window is four rows of a thread: it needs two blocks of them
+  if (p.pooled) {
     if constexpr (sizeof(T) == 2)
-      if (tile_columns(tile) > 64) return launch_tile<T, 128, 128, 3, 2, false, false, true>(p, stream);
-    return launch_tile<T, 128, 64, 3, 2, false, false, true>(p, stream);
+      if (tile_columns(tile) > 64) return launch_pooled<T, 128>(p, stream);
+    return launch_pooled<T, 64>(p, stream);
   }
   switch (static_cast<int>(tile)) {
     case 0:
-      return launch_tile<T, 64, 64, 4, 3, true, false>(p, stream);
+      return launch_tile<T, 64, 64, 4, 3, true>(p, stream);
     case 1:
-      return launch_tile<T, 128, 64, 3, sizeof(T) == 4 ? 2 : 3, false, false>(p, stream);
+      return launch_tile<T, 128, 64, 3, 2, false>(p, stream);
     case 2:
-      return launch_tile<T, 128, 128, 3, 2, false, false>(p, stream);
+      return launch_tile<T, 128, 128, 3, 2, false>(p, stream);
     case 3:
-      return launch_tile<T, 128, 256, 4, 1, true, false>(p, stream);
+      return launch_tile<T, 128, 256, 4, 1, true>(p, stream);
     case 4:
-      return launch_tile<T, 256, 128, 4, 1, true, false>(p, stream);
+      return launch_tile<T, 256, 128, 4, 1, true>(p, stream);
     case 5:
-      return launch_tile<T, 256, 64, 4, 1, true, false>(p, stream);
+      return launch_tile<T, 256, 64, 4, 1, true>(p, stream);
     case 6:
-      return launch_tile<T, 128, 128, 6, 1, true, false>(p, stream);
+      return launch_tile<T, 128, 128, 5, 1, true>(p, stream);
     case 7:
-      return launch_tile<T, 128, 128, 3, 2, false, true>(p, stream);
+      return launch_tile<T, 128, 64, 4, 2, true>(p, stream);
     case 8:
-      return launch_tile<T, 128, 64, 3, 2, false, true>(p, stream);
+      return launch_tile<T, 256, 128, 4, 1, false>(p, stream);
     case 9:
-      return launch_tile<T, 256, 128, 4, 1, true, true>(p, stream);
-    case 10:
-      return launch_tile<T, 64, 64, 6, 2, true, true>(p, stream);
-    case 11:
-      return launch_tile<T, 128, 64, 3, sizeof(T) == 4 ? 2 : 3, false, true>(p, stream);
+      return launch_tile<T, 64, 64, 6, 2, true>(p, stream);
   }
   return 0;
 }

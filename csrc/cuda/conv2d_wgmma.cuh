@@ -1,5 +1,5 @@
-// Tiles of products on Hopper's tensor cores: four warps at a time (a warpgroup) start products of operands in shared
-// memory (wgmma) and go on; see conv2d_mma.cuh for those of a warp.
+// Tiles of products on Hopper's tensor cores, for conv2d_wgmma.cu: four warps at a time (a warpgroup) start products of
+// operands in shared memory and go on.
 #pragma once
 
 #include <cstdint>
@@ -9,78 +9,138 @@
 
 namespace convkit::cuda {
 
+// Where a thread's rows in a block of a tile come from. wgmma gives warp w of a warpgroup rows 16 w to 16 w + 15 of
+// each 64, and a thread two of them, 8 apart.
+enum class RowOrder {
+  kPlain,    // as they are: the pixels of neighbouring taps of a row of the window are then neighbouring rows
+  kWindows,  // so that a thread's rows are 8 apart throughout, as a fused pooling needs it
+};
+
 // A tile of one operand in shared memory, `Lines` rows or columns by 128 bytes of products. A row's eight vectors of 16
 // bytes are permuted by the last bits of its number, so that equal vectors of eight rows lie in different banks.
-//
-// wgmma gives warp w of a warpgroup rows 16 w to 16 w + 15 of each of its `Blocks` blocks of 64. Lines are numbered so
-// that the rows of a warp, and so of a thread, are neighbours: block after block within the warp.
-template <typename T, int Lines, int Blocks>
+template <typename T, int Lines>
 struct WgmmaOperand {
   static constexpr int kRowBytes = 128;
   alignas(1024) unsigned char data[Lines * kRowBytes];
 
-  static __device__ int row_of(int line) {
-    constexpr int kOfWarpgroup = 64 * Blocks, kOfWarp = 16 * Blocks;
-    const int warp = line % kOfWarpgroup / kOfWarp, block = line % kOfWarp / 16;
-    return line / kOfWarpgroup * kOfWarpgroup + block * 64 + warp * 16 + line % 16;
-  }
-
   __device__ T* at(int line, int k) {
-    const int row = row_of(line);
-    return reinterpret_cast<T*>(data + row * kRowBytes + (k * static_cast<int>(sizeof(T)) ^ row % 8 * 16));
+    return reinterpret_cast<T*>(data + line * kRowBytes + (k * static_cast<int>(sizeof(T)) ^ line % 8 * 16));
   }
-
-  // Of the matrix whose first row is `row`, a multiple of 8.
-  __device__ uint64_t descriptor(int row) const { return wgmma_descriptor(data + row * kRowBytes); }
+  __device__ uint64_t descriptor(int line) const { return wgmma_descriptor(data + line * kRowBytes); }
 };
 
 // A block's warpgroups take 128 of its rows and 128 of its columns each, at most. Where Overlap, the products of a step
 // are under way while those of the next are started, which takes a stage more.
-template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, bool WeightsPastL1>
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, RowOrder Order>
 struct WgmmaTile {
   using Element = T;
-  static constexpr bool kAsync = true, kThreeTerms = false;
-  static constexpr bool kOverlap = Overlap, kWeightsPastL1 = WeightsPastL1;
   static constexpr int kRows = Rows, kColumns = Columns;
-  static constexpr int kDepth = 128 / static_cast<int>(sizeof(T));  // of a step
-  static constexpr int kStep = 32 / static_cast<int>(sizeof(T));    // of an instruction
-  static constexpr int kStages = Stages;
+  static constexpr RowOrder kOrder = Order;
+  static constexpr int kMoreRows = Order == RowOrder::kPlain ? 8 : 0;         // for the taps of a row of the window
+  static constexpr int kDepth = kChannelBytes / static_cast<int>(sizeof(T));  // of a step
+  static constexpr int kStep = 32 / static_cast<int>(sizeof(T));              // of an instruction
+  static constexpr int kStages = Stages, kLag = Overlap ? 1 : 0;
   static constexpr int kWarpgroupRows = Rows > 128 ? 128 : Rows, kWarpgroupColumns = Columns > 128 ? 128 : Columns;
   static constexpr int kRowGroups = Rows / kWarpgroupRows;
   static constexpr int kThreads = kRowGroups * (Columns / kWarpgroupColumns) * 128;
   static constexpr int kRowTiles = kWarpgroupRows / 64, kColumnTiles = kWarpgroupColumns / 8;
   static constexpr int kBlocks = Blocks;  // that should share a multiprocessor
 
-  struct Stage {
-    WgmmaOperand<T, Rows, kRowTiles> a;
-    WgmmaOperand<T, Columns, 1> b;
-  };
   struct Shared {
-    Stage stage[kStages];
+    WgmmaOperand<T, Rows + kMoreRows> a[kStages];
+    WgmmaOperand<T, Columns> b[kStages];
     int64_t output[Rows];
   };
 
   using Sums = float[kRowTiles][kColumnTiles][4];
 
   static __device__ int warpgroup() { return static_cast<int>(threadIdx.x) / 128; }
-  static __device__ int first_row() {
-    return warpgroup() % kRowGroups * kWarpgroupRows + static_cast<int>(threadIdx.x) / 32 % 4 * (16 * kRowTiles);
-  }
   static __device__ int first_column() { return warpgroup() / kRowGroups * kWarpgroupColumns; }
+  // The number of the thread's i-th row of sums.
+  static __device__ int row(int i) {
+    const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+    const int first = warpgroup() % kRowGroups * kWarpgroupRows + lane / 4;
+    return Order == RowOrder::kPlain ? first + warp * 16 + i / 2 * 64 + i % 2 * 8
+                                     : first + warp * 16 * kRowTiles + i * 8;
+  }
+  // Where shared memory has the row of that number.
+  static __device__ int line_of(int row) {
+    if (Order == RowOrder::kPlain) return row;
+    constexpr int kOfWarp = 16 * kRowTiles;
+    const int in_group = row % kWarpgroupRows;
+    return row - in_group + in_group % kOfWarp / 16 * 64 + in_group / kOfWarp * 16 + row % 16;
+  }
 
-  // Starts to add the products of a stage, which wgmma_wait ends.
-  static __device__ void multiply(const Stage& stage, Sums& sums) {
+  // Starts to add the products of rows from `shift` on with the columns; wgmma_wait ends it.
+  static __device__ void multiply(const WgmmaOperand<T, Rows + kMoreRows>& a, int shift,
+                                  const WgmmaOperand<T, Columns>& b, Sums& sums) {
     constexpr int kBytes = static_cast<int>(sizeof(T));
-    const uint64_t a = stage.a.descriptor(warpgroup() % kRowGroups * kWarpgroupRows);
-    const uint64_t b = stage.b.descriptor(first_column());
+    const uint64_t left = a.descriptor(warpgroup() % kRowGroups * kWarpgroupRows + shift);
+    const uint64_t right = b.descriptor(first_column());
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < kDepth; k += kStep)
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i)
-        wgmma<T, kWarpgroupColumns>(sums[i], wgmma_advance(a, i * 64 * 128 + k * kBytes), wgmma_advance(b, k * kBytes));
+        wgmma<T, kWarpgroupColumns>(sums[i], wgmma_advance(left, i * 64 * a.kRowBytes + k * kBytes),
+                                    wgmma_advance(right, k * kBytes));
     wgmma_commit();
   }
 };
+
+// A number that counts round and round.
+struct Turn {
+  int at;
+  __device__ void next(int count) { at = at + 1 == count ? 0 : at + 1; }
+};
+
+// As mma_main_loop, for a loader of patches and of weights: patches serve `run` steps, one after another, each `shift`
+// rows further; the first step is number `first` of its run.
+template <typename Tile, typename Loader, typename Flush>
+__device__ void wgmma_main_loop(typename Tile::Shared& shared, Loader& loader, int depth, int chunk, int first, int run,
+                                int shift, const Flush& flush) {
+  constexpr int kAhead = Tile::kStages - 1 - Tile::kLag;
+  const int steps = depth / Tile::kDepth, chunk_steps = chunk / Tile::kDepth;
+  Turn stage{0}, slot{0}, tap{first};                 // of the step at hand: its weights, its patches, its number
+  Turn next_stage{0}, next_slot{0}, next_tap{first};  // of the one that is loaded
+  const auto load = [&](bool patches) {
+    if (patches) loader.load_patches(shared.a[next_slot.at]);
+    loader.load_weights(shared.b[next_stage.at]);
+  };
+  const auto finish_load = [&](bool patches) {
+    if (patches) loader.finish_patches(shared.a[next_slot.at]);
+    next_stage.next(Tile::kStages), next_tap.next(run);
+    if (next_tap.at == 0) next_slot.next(Tile::kStages);
+  };
+  for (int i = 0; i < kAhead; ++i) {
+    const bool patches = i == 0 || next_tap.at == 0;
+    if (i < steps) load(patches), finish_load(patches);
+    cp_async_commit();
+  }
+  if (steps == 0) __syncthreads();  // with steps, theirs come before what the flush reads of shared memory
+  typename Tile::Sums sums = {};
+  int step = 0;
+  do {
+    const int begin = step * Tile::kDepth;
+    const int stop = steps - step < chunk_steps ? steps : step + chunk_steps;
+    for (; step < stop; ++step) {
+      cp_async_wait<kAhead - 1>();
+      fence_async_shared();
+      __syncthreads();
+      Tile::multiply(shared.a[slot.at], tap.at * shift, shared.b[stage.at], sums);
+      const bool more = step + kAhead < steps, patches = more && next_tap.at == 0;
+      if (more) load(patches);
+      cp_async_commit();
+      wgmma_wait<Tile::kLag>();
+      if (more) finish_load(patches);
+      stage.next(Tile::kStages), tap.next(run);
+      if (tap.at == 0) slot.next(Tile::kStages);
+    }
+    wgmma_wait<0>();
+#pragma unroll
+    for (auto& row : sums) wgmma_settle(row);
+    flush(sums, {begin, step * Tile::kDepth, step >= steps});
+  } while (step < steps);
+}
 
 }  // namespace convkit::cuda
