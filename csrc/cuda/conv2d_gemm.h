@@ -77,6 +77,8 @@ enum class GemmUnit {
   kHopper16  // the same by Hopper's own instructions
 };
 
+constexpr bool is_hopper(GemmUnit unit) { return unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16; }
+
 // Rows x columns of the tile of a block.
 enum class GemmTile { k64x64, k128x64, k128x128, k128x256 };
 constexpr int tile_rows(GemmTile tile) { return tile == GemmTile::k64x64 ? 64 : 128; }

@@ -5,10 +5,10 @@
 
 namespace convkit::cuda {
 
-// How weights are packed: [depth][columns] or [columns][depth]; float32 as it is or rounded to TF32.
-struct Packing {
-  bool depth_inner, to_tf32;
-};
+// How weights are packed: [depth][columns], [columns][depth], or as wgmma takes them from shared memory: of 64 columns
+// together 128 bytes of products each, [columns / 64][depth][64][128 bytes], vectors permuted as WgmmaOperand has them;
+// there float32 is rounded to TF32.
+enum class Packing { kColumnsInner, kDepthInner, kWgmma };
 
 // Fills the table of taps and, unless `packed` is null, the packed weights.
 template <typename T, typename Out>

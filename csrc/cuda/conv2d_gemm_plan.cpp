@@ -224,7 +224,7 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& p, GemmUnit unit, int64_t output_elemen
   if (split) return {GemmTile::k64x64, static_cast<int32_t>(splits)};
   GemmCut best{GemmTile::k64x64, 1};
   double least = tile_cost(best.tile, unit, small, multiprocessors);
-  const bool hopper = unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16;
+  const bool hopper = is_hopper(unit);
   if (const char* forced = getenv("CONVKIT_TILE"); forced && hopper) return {static_cast<GemmTile>(atoi(forced)), 1};
   for (const GemmTile tile : {GemmTile::k128x64, GemmTile::k128x128, GemmTile::k128x256}) {
     if (tile == GemmTile::k128x256 && !hopper) continue;

@@ -62,7 +62,7 @@ template <typename T>
 int launch_gemm(const ConvGemm<T>& p, GemmUnit unit, GemmTile tile, void* stream) {
   if constexpr (std::is_same_v<T, float>)
     if (unit == GemmUnit::kFfma) return launch_conv2d_ffma(p, tile, stream);
-  if (unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16) return launch_conv2d_wgmma(p, tile, stream);
+  if (is_hopper(unit)) return launch_conv2d_wgmma(p, tile, stream);
   return launch_conv2d_mma(p, unit == GemmUnit::k3xTf32, tile, stream);
 }
 
@@ -92,7 +92,7 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   p.taps = epilogue.taps ? data<uint8_t>(*epilogue.taps) : nullptr;
   const GemmUnit unit = unit_for(call, p);
   p.chunk = chunk_of(unit);
-  if ((unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16) && !getenv("CONVKIT_NOSHIFT")) shift_rows(p);
+  if (is_hopper(unit) && !getenv("CONVKIT_NOSHIFT")) shift_rows(p);
   GemmCut cut = cut_gemm(p, unit, output.numel(), multiprocessors());
   constexpr bool k16Bit = sizeof(T) == 2;  // whose sums are rounded once: they have no place for parts
   if (!whole || k16Bit || p.pooled) cut.splits = 1;
@@ -101,7 +101,9 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   const int64_t packed = scratch.place(packed_elements(p) * sizeof(T));
   const int64_t sums = cut.splits > 1 ? scratch.place(cut.splits * output.numel() * sizeof(float)) : 0;
   scratch.allocate(output);
-  const Packing packing{unit != GemmUnit::kFfma, unit == GemmUnit::kHopperTf32};
+  const Packing packing = unit == GemmUnit::kFfma ? Packing::kColumnsInner
+                          : is_hopper(unit)       ? Packing::kWgmma
+                                                  : Packing::kDepthInner;
   check_launch(call.op,
                launch_conv2d_prepare(p, scratch.at<GemmTap>(table), scratch.at<T>(packed), packing, call.stream));
   p.table = scratch.at<GemmTap>(table), p.packed = scratch.at<T>(packed);
@@ -131,8 +133,8 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
   const int64_t table = scratch.place(table_entries(p) * sizeof(GemmTap));
   const int64_t sums = direct ? 0 : scratch.place(cut.splits * grad_weight.numel() * sizeof(float));
   scratch.allocate(grad_weight);
-  check_launch(call.op,
-               launch_conv2d_prepare(p, scratch.at<GemmTap>(table), static_cast<T*>(nullptr), {}, call.stream));
+  check_launch(call.op, launch_conv2d_prepare(p, scratch.at<GemmTap>(table), static_cast<T*>(nullptr),
+                                              Packing::kColumnsInner, call.stream));
   p.table = scratch.at<GemmTap>(table);
   p.splits = cut.splits, p.split_stride = grad_weight.numel();
   p.output.data = direct ? reinterpret_cast<float*>(data<T>(grad_weight)) : scratch.at<float>(sums);

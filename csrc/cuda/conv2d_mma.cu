@@ -146,6 +146,7 @@ __global__ void __launch_bounds__(Tile::kThreads, (kBlocks<Tile, Vector, Pooled>
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
   if (first_row >= phase_rows(p, phase)) return;
   write_row_offsets<Tile::kRows, kApart<Pooled>>(p, phase, split, first_row, shared.output);
+  write_bias<Tile>(p, first_column, shared);
   const int whole = static_cast<int>(round_up(p.channels * phase.kh * phase.kw, Tile::kDepth));
   const int begin = split * p.chunk;
   const int depth = p.splits > 1 ? static_cast<int>(clamp(whole - begin, 0, p.chunk)) : whole;

@@ -90,6 +90,7 @@ struct MmaTile {
   struct Shared {
     Stage stage[kStages];
     int64_t output[Rows];
+    float bias[Columns];
   };
   static_assert(sizeof(Shared) <= 64 * 1024);  // what a block may have on every architecture
 

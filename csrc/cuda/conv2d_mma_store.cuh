@@ -12,6 +12,16 @@ namespace convkit::cuda {
 template <bool Pooled>
 constexpr int kApart = Pooled ? 8 : 0;
 
+// The bias of the columns of a tile, as the functions below take it after a barrier.
+template <typename Tile, typename T>
+__device__ void write_bias(const ConvGemm<T>& p, int first_column, typename Tile::Shared& shared) {
+  for (int i = static_cast<int>(threadIdx.x); i < Tile::kColumns; i += Tile::kThreads) {
+    const bool there = p.bias && first_column + i < p.filters;
+    shared.bias[i] =
+        there ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + first_column + i]) : 0.0f;
+  }
+}
+
 // The words of four lanes side by side, transposed: a lane gets the same word of all four.
 __device__ inline void transpose_quad(unsigned (&words)[4]) {
   const int lane = static_cast<int>(threadIdx.x);
@@ -37,12 +47,11 @@ __device__ void store_sums(const ConvGemm<T>& p, const typename Tile::Shared& sh
     const int64_t at = shared.output[Tile::row(i)];
 #pragma unroll
     for (int j = 0; j < 2 * Tile::kColumnTiles; ++j) {
-      const int filter = first_column + Tile::first_column() + j / 2 * 8 + lane % 4 * 2 + j % 2;
+      const int column = Tile::first_column() + j / 2 * 8 + lane % 4 * 2 + j % 2, filter = first_column + column;
       if (at < 0 || filter >= p.filters) continue;
       T& output = p.output.data[at + filter * p.output.c];
       const float before = sizeof(T) == 4 && finish.add ? static_cast<float>(output) : 0.0f;  // 16 bits: all in one
-      const float bias = p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter]) : 0.0f;
-      output = T(finish(sums[i / 2][j / 2][i % 2 * 2 + j % 2], before, bias));
+      output = T(finish(sums[i / 2][j / 2][i % 2 * 2 + j % 2], before, shared.bias[column]));
     }
   }
 }
@@ -53,19 +62,14 @@ __device__ void store_vectors(const ConvGemm<T>& p, const typename Tile::Shared&
                               const Finish& finish, const typename Tile::Sums& sums) {
   constexpr int kTogether = 8 / static_cast<int>(sizeof(T));  // tiles of 8 columns whose sums four words hold
   const int quarter = static_cast<int>(threadIdx.x) % 4;
-  const auto bias_of = [&](int filter) {
-    return p.bias && filter < p.filters ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter])
-                                        : 0.0f;
-  };
 #pragma unroll
   for (int j = 0; j < Tile::kColumnTiles; j += kTogether) {
-    const int column = first_column + Tile::first_column() + 8 * j;
-    // Of the sums as they are in 16 bits, which are never added to, and as they are stored in float32.
-    const int from = column + 2 * quarter,
-              filter = column + (sizeof(T) == 2 ? 8 * quarter : quarter % 2 * 8 + quarter / 2 * 4);
+    // Of the sums as they are in 16 bits, which are never added to, and as they are stored.
+    const int from = Tile::first_column() + 8 * j + 2 * quarter;
+    const int to = Tile::first_column() + 8 * j + (sizeof(T) == 2 ? 8 * quarter : quarter % 2 * 8 + quarter / 2 * 4);
     float bias[8];
 #pragma unroll
-    for (int b = 0; b < 8; ++b) bias[b] = bias_of(sizeof(T) == 2 ? from + b / 2 * 8 + b % 2 : filter + b % 4);
+    for (int b = 0; b < 8; ++b) bias[b] = shared.bias[sizeof(T) == 2 ? from + b / 2 * 8 + b % 2 : to + b % 4];
 #pragma unroll
     for (int i = 0; i < 2 * Tile::kRowTiles; ++i) {
       const int64_t at = shared.output[Tile::row(i)];
@@ -74,9 +78,8 @@ __device__ void store_vectors(const ConvGemm<T>& p, const typename Tile::Shared&
       if constexpr (sizeof(T) == 2) {
 #pragma unroll
         for (int tile = 0; tile < 4; ++tile) {
-          const T low(finish(sum(tile, 0), 0.0f, bias[2 * tile]));
-          const T high(finish(sum(tile, 1), 0.0f, bias[2 * tile + 1]));
-          words[tile] = low.bits | static_cast<unsigned>(high.bits) << 16;
+          const float low = finish(sum(tile, 0), 0.0f, bias[2 * tile]);
+          words[tile] = pack_pair<T>(low, finish(sum(tile, 1), 0.0f, bias[2 * tile + 1]));
         }
         transpose_quad(words);
       } else {
@@ -87,8 +90,8 @@ __device__ void store_vectors(const ConvGemm<T>& p, const typename Tile::Shared&
           words[b] = __float_as_uint(odd ? other : sum(0, b)), words[2 + b] = __float_as_uint(odd ? sum(1, b) : other);
         }
       }
-      if (at < 0 || filter >= p.filters) continue;
-      uint4& output = *reinterpret_cast<uint4*>(p.output.data + at + filter);
+      if (at < 0 || first_column + to >= p.filters) continue;
+      uint4& output = *reinterpret_cast<uint4*>(p.output.data + at + first_column + to);
       if constexpr (sizeof(T) == 4) {
         const uint4 before = finish.add ? output : uint4{};
         const auto done = [&](unsigned word, unsigned add, float b) {
@@ -114,13 +117,12 @@ __device__ void store_pooled(const ConvGemm<T>& p, const typename Tile::Shared& 
     const int64_t at = shared.output[Tile::row(2 * i)];
 #pragma unroll
     for (int j = 0; j < 2 * Tile::kColumnTiles; ++j) {
-      const int filter = first_column + Tile::first_column() + j / 2 * 8 + lane % 4 * 2 + j % 2;
+      const int column = Tile::first_column() + j / 2 * 8 + lane % 4 * 2 + j % 2, filter = first_column + column;
       if (at < 0 || filter >= p.filters) continue;
-      const float bias = p.bias ? static_cast<float>(p.bias[static_cast<int>(blockIdx.y) * p.filters + filter]) : 0.0f;
       T results[4];
 #pragma unroll
       for (int tap = 0; tap < 4; ++tap)
-        results[tap] = T(finish(sums[i + tap / 2][j / 2][tap % 2 * 2 + j % 2], 0.0f, bias));
+        results[tap] = T(finish(sums[i + tap / 2][j / 2][tap % 2 * 2 + j % 2], 0.0f, shared.bias[column]));
       store_window(p, results, shared.output[Tile::row(2 * i + 1)], at + filter * p.output.c);
     }
   }

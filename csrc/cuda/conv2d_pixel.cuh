@@ -21,6 +21,16 @@ __device__ inline Pixel pixel_at(const GemmPhase& phase, int64_t number) {
   return {n, static_cast<int>(h), static_cast<int>(w)};
 }
 
+// To the pixel some steps further, without a division.
+template <typename At>
+__device__ void advance(const GemmPhase& phase, At& at, int step) {
+  at.w += step;
+  while (at.w >= phase.pitch) {
+    at.w -= phase.pitch;
+    if (++at.h == phase.oh) at.h = 0, ++at.n;
+  }
+}
+
 // Rows in a fused pooling of 2x2 windows: the four pixels of a window are `Apart` rows apart, row by row of the image,
 // and rows between them belong to the next windows. A last row or column of pixels that fills no window has no number.
 template <int Apart>
@@ -76,11 +86,7 @@ class PixelWalk {
   __device__ bool inside() const { return left_ > 0; }
   __device__ void advance(const GemmPhase& phase, int step) {
     left_ -= step;
-    w += step;
-    while (w >= phase.ow) {
-      w -= phase.ow;
-      if (++h == phase.oh) h = 0, ++n;
-    }
+    cuda::advance(phase, *this, step);
   }
 
   int n, h, w;

@@ -14,10 +14,18 @@ constexpr int kRows = 8;  // of threads
 
 static_assert(kDepthAlign % kTile == 0);
 
+// Where packed weights have product k of a column, in elements.
+template <typename T>
+__device__ int64_t wgmma_place(int column, int k, int padded) {
+  constexpr int kRow = kChannelBytes / static_cast<int>(sizeof(T)), kLanes = 16 / static_cast<int>(sizeof(T));
+  const int64_t block = static_cast<int64_t>(column / 64) * (padded / kRow) + k / kRow;
+  return (block * 64 + column % 64) * kRow + (k % kRow ^ column % 8 * kLanes);
+}
+
 // Blocks: x = tiles of the depth times tiles of columns, y = groups, z = phases. `weights` is 0 for a table alone.
-template <typename T, typename Out, bool DepthInner>
+template <typename T, typename Out, Packing Order>
 __global__ void __launch_bounds__(kTile* kRows)
-    conv2d_prepare_kernel(const ConvGemm<T, Out> p, GemmTap* table, T* packed, int depth_tiles, bool round) {
+    conv2d_prepare_kernel(const ConvGemm<T, Out> p, GemmTap* table, T* packed, int depth_tiles) {
   auto& tile = shared_memory<T[kTile][kTile + 1]>();
   const GemmPhase phase = p.phases[blockIdx.z];
   const int depth = p.channels * phase.kh * phase.kw;
@@ -45,14 +53,15 @@ __global__ void __launch_bounds__(kTile* kRows)
     const int column = first_column + i;
     const bool there = first_k + lane < depth && column < p.filters;
     T value = there ? weight[offset + column * p.weight_filter] : T{};
-    if constexpr (sizeof(T) == 4)
-      if (round) value = __uint_as_float(to_tf32(value));
-    if constexpr (DepthInner)
+    if constexpr (sizeof(T) == 4 && Order == Packing::kWgmma) value = __uint_as_float(to_tf32(value));
+    if constexpr (Order == Packing::kWgmma)
+      to[wgmma_place<T>(column, first_k + lane, padded)] = value;
+    else if constexpr (Order == Packing::kDepthInner)
       to[static_cast<int64_t>(column) * padded + first_k + lane] = value;
     else
       tile[i][lane] = value;
   }
-  if constexpr (!DepthInner) {
+  if constexpr (Order == Packing::kColumnsInner) {
     __syncthreads();
     for (int i = row; i < kTile; i += kRows)
       to[static_cast<int64_t>(first_k + i) * p.columns + first_column + lane] = tile[lane][i];
@@ -85,8 +94,10 @@ int launch_conv2d_prepare(const ConvGemm<T, Out>& p, GemmTap* table, T* packed, 
                    static_cast<unsigned>(p.phase_count)},
                   kTile * kRows,
                   kTile * (kTile + 1) * sizeof(T)};
-  const auto kernel = packing.depth_inner ? conv2d_prepare_kernel<T, Out, true> : conv2d_prepare_kernel<T, Out, false>;
-  return launch(kernel, grid, stream, p, table, packed, static_cast<int>(depth_tiles), packing.to_tf32);
+  const auto kernel = packing == Packing::kWgmma        ? conv2d_prepare_kernel<T, Out, Packing::kWgmma>
+                      : packing == Packing::kDepthInner ? conv2d_prepare_kernel<T, Out, Packing::kDepthInner>
+                                                        : conv2d_prepare_kernel<T, Out, Packing::kColumnsInner>;
+  return launch(kernel, grid, stream, p, table, packed, static_cast<int>(depth_tiles));
 }
 
 template <typename T>

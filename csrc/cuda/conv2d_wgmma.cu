@@ -20,19 +20,21 @@ class VectorLoader {
   __device__ VectorLoader(const ConvGemm<T>& p, const GemmPhase& phase, int64_t first_row, int first_column,
                           int first_k, int run)
       : p_(p), k_(first_k), patches_k_(first_k), run_(run) {
+    Pixel at = row_pixel<kApart<Pooled>>(phase, first_row + row(0));
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
-      const Pixel at = row_pixel<kApart<Pooled>>(phase, first_row + row(i));
+      if (Pooled && i > 0) at = row_pixel<kApart<Pooled>>(phase, first_row + row(i));
       top_[i] = at.n < p.n ? at.h * p.stride_h + phase.top : kNoPixel;
       left_[i] = at.w * p.stride_w + phase.left;
       input_[i] = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c + top_[i] * p.input.h +
                   left_[i] * p.input.w;
+      if (!Pooled) advance(phase, at, kAcross);
     }
     table_ = p.table + phase.table;
     padded_ = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
     patches_k_ -= first_k / Tile::kDepth % run * Tile::kDepth;
     look_ahead();
-    weight_ = p.packed + phase.packed + (int64_t{blockIdx.y} * p.columns + first_column + across()) * padded_ + along();
+    weight_ = p.packed + phase.packed + (int64_t{blockIdx.y} * p.columns + first_column) * padded_;
   }
 
   template <typename Operand>
@@ -64,11 +66,13 @@ class VectorLoader {
     }
   }
 
+  // By one thread.
   template <typename Operand>
-  __device__ void load_weights(Operand& b) {
+  __device__ void load_weights(ArrivalBarrier& arrival, Operand& b) {
+    arrival.expect(sizeof(b));
 #pragma unroll
-    for (int i = 0; i < Tile::kColumns; i += kAcross)
-      cp_async<16, true>(b.at(across() + i, along()), weight_ + int64_t{i} * padded_ + k_, true);
+    for (int i = 0; i < Tile::kColumns; i += 64)
+      arrival.copy(b.data + i * b.kRowBytes, weight_ + int64_t{i} * padded_ + k_ * 64, 64 * b.kRowBytes);
     k_ += Tile::kDepth;
   }
 
@@ -114,6 +118,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_wgmma_ke
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
   if (first_row >= phase_rows(p, phase)) return;
   write_row_offsets<Tile::kRows, kApart<Pooled>>(p, phase, split, first_row, shared.output);
+  write_bias<Tile>(p, first_column, shared);
   const int whole = static_cast<int>(round_up(p.channels * phase.kh * phase.kw, Tile::kDepth));
   const int begin = split * p.chunk;
   const int depth = p.splits > 1 ? static_cast<int>(clamp(whole - begin, 0, p.chunk)) : whole;
@@ -139,15 +144,15 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_wgmma_ke
 #endif
 }
 
-template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap>
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, int WarpgroupRows = 64>
 int launch_tile(const ConvGemm<T>& p, void* stream) {
-  using Tile = WgmmaTile<T, Rows, Columns, Stages, Blocks, Overlap, RowOrder::kPlain>;
+  using Tile = WgmmaTile<T, Rows, Columns, Stages, Blocks, Overlap, RowOrder::kPlain, WarpgroupRows>;
   return launch(conv2d_wgmma_kernel<Tile, false>, gemm_grid<Tile>(p), stream, p);
 }
 
 template <typename T, int Columns>
 int launch_pooled(const ConvGemm<T>& p, void* stream) {
-  using Tile = WgmmaTile<T, 128, Columns, 3, 2, false, RowOrder::kWindows>;
+  using Tile = WgmmaTile<T, 128, Columns, 3, 2, false, RowOrder::kWindows, 128>;
   return launch(conv2d_wgmma_kernel<Tile, true>, gemm_grid<Tile>(p), stream, p);
 }
 
@@ -162,25 +167,29 @@ int launch_conv2d_wgmma(const ConvGemm<T>& p, GemmTile tile, void* stream) {
   }
   switch (static_cast<int>(tile)) {
     case 0:
-      return launch_tile<T, 64, 64, 4, 3, true>(p, stream);
+      return launch_tile<T, 64, 64, 4, 3, true, 64>(p, stream);
     case 1:
-      return launch_tile<T, 128, 64, 3, 2, false>(p, stream);
+      return launch_tile<T, 128, 64, 3, 2, false, 64>(p, stream);
     case 2:
-      return launch_tile<T, 128, 128, 3, 2, false>(p, stream);
+      return launch_tile<T, 128, 128, 3, 2, false, 64>(p, stream);
     case 3:
-      return launch_tile<T, 128, 256, 4, 1, true>(p, stream);
+      return launch_tile<T, 128, 256, 4, 1, true, 64>(p, stream);
     case 4:
-      return launch_tile<T, 256, 128, 4, 1, true>(p, stream);
+      return launch_tile<T, 256, 128, 4, 1, true, 64>(p, stream);
     case 5:
-      return launch_tile<T, 256, 64, 4, 1, true>(p, stream);
+      return launch_tile<T, 256, 64, 4, 1, true, 64>(p, stream);
     case 6:
-      return launch_tile<T, 128, 128, 5, 1, true>(p, stream);
+      return launch_tile<T, 128, 128, 5, 1, true, 64>(p, stream);
     case 7:
-      return launch_tile<T, 128, 64, 4, 2, true>(p, stream);
+      return launch_tile<T, 128, 64, 3, 2, false, 128>(p, stream);
     case 8:
-      return launch_tile<T, 256, 128, 4, 1, false>(p, stream);
+      return launch_tile<T, 128, 128, 3, 2, false, 128>(p, stream);
     case 9:
-      return launch_tile<T, 64, 64, 6, 2, true>(p, stream);
+      return launch_tile<T, 128, 256, 4, 1, true, 128>(p, stream);
+    case 10:
+      return launch_tile<T, 256, 128, 4, 1, true, 128>(p, stream);
+    case 11:
+      return launch_tile<T, 64, 128, 4, 2, true, 64>(p, stream);
   }
   return 0;
 }

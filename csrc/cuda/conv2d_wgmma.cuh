@@ -31,7 +31,7 @@ struct WgmmaOperand {
 
 // A block's warpgroups take 128 of its rows and 128 of its columns each, at most. Where Overlap, the products of a step
 // are under way while those of the next are started, which takes a stage more.
-template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, RowOrder Order>
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, RowOrder Order, int WarpgroupRows>
 struct WgmmaTile {
   using Element = T;
   static constexpr int kRows = Rows, kColumns = Columns;
@@ -40,7 +40,8 @@ struct WgmmaTile {
   static constexpr int kDepth = kChannelBytes / static_cast<int>(sizeof(T));  // of a step
   static constexpr int kStep = 32 / static_cast<int>(sizeof(T));              // of an instruction
   static constexpr int kStages = Stages, kLag = Overlap ? 1 : 0;
-  static constexpr int kWarpgroupRows = Rows > 128 ? 128 : Rows, kWarpgroupColumns = Columns > 128 ? 128 : Columns;
+  static constexpr int kWarpgroupRows = WarpgroupRows;
+  static constexpr int kWarpgroupColumns = Columns > 128 ? 128 : Columns;
   static constexpr int kRowGroups = Rows / kWarpgroupRows;
   static constexpr int kThreads = kRowGroups * (Columns / kWarpgroupColumns) * 128;
   static constexpr int kRowTiles = kWarpgroupRows / 64, kColumnTiles = kWarpgroupColumns / 8;
@@ -49,7 +50,9 @@ struct WgmmaTile {
   struct Shared {
     WgmmaOperand<T, Rows + kMoreRows> a[kStages];
     WgmmaOperand<T, Columns> b[kStages];
+    ArrivalBarrier arrival[kStages];  // of the columns
     int64_t output[Rows];
+    float bias[Columns];
   };
 
   using Sums = float[kRowTiles][kColumnTiles][4];
@@ -88,11 +91,8 @@ struct WgmmaTile {
   }
 };
 
-// A number that counts round and round.
-struct Turn {
-  int at;
-  __device__ void next(int count) { at = at + 1 == count ? 0 : at + 1; }
-};
+// The next of `count` numbers, round and round.
+__device__ inline int next_of(int at, int count) { return at + 1 == count ? 0 : at + 1; }
 
 // As mma_main_loop, for a loader of patches and of weights: patches serve `run` steps, one after another, each `shift`
 // rows further; the first step is number `first` of its run.
@@ -101,23 +101,26 @@ __device__ void wgmma_main_loop(typename Tile::Shared& shared, Loader& loader, i
                                 int shift, const Flush& flush) {
   constexpr int kAhead = Tile::kStages - 1 - Tile::kLag;
   const int steps = depth / Tile::kDepth, chunk_steps = chunk / Tile::kDepth;
-  Turn stage{0}, slot{0}, tap{first};                 // of the step at hand: its weights, its patches, its number
-  Turn next_stage{0}, next_slot{0}, next_tap{first};  // of the one that is loaded
+  // Of the step at hand: its columns, its patches, its number in the run; and of the step that is loaded.
+  int stage = 0, slot = 0, tap = first, next_stage = 0, next_slot = 0, next_tap = first;
+  unsigned parity = 0;  // of the rounds of stages
   const auto load = [&](bool patches) {
-    if (patches) loader.load_patches(shared.a[next_slot.at]);
-    loader.load_weights(shared.b[next_stage.at]);
+    if (patches) loader.load_patches(shared.a[next_slot]);
+    if (threadIdx.x == 0) loader.load_weights(shared.arrival[next_stage], shared.b[next_stage]);
   };
   const auto finish_load = [&](bool patches) {
-    if (patches) loader.finish_patches(shared.a[next_slot.at]);
-    next_stage.next(Tile::kStages), next_tap.next(run);
-    if (next_tap.at == 0) next_slot.next(Tile::kStages);
+    if (patches) loader.finish_patches(shared.a[next_slot]);
+    next_stage = next_of(next_stage, Tile::kStages), next_tap = next_of(next_tap, run);
+    if (next_tap == 0) next_slot = next_of(next_slot, Tile::kStages);
   };
+  if (threadIdx.x == 0)
+    for (ArrivalBarrier& arrival : shared.arrival) arrival.start();
+  __syncthreads();
   for (int i = 0; i < kAhead; ++i) {
-    const bool patches = i == 0 || next_tap.at == 0;
+    const bool patches = i == 0 || next_tap == 0;
     if (i < steps) load(patches), finish_load(patches);
     cp_async_commit();
   }
-  if (steps == 0) __syncthreads();  // with steps, theirs come before what the flush reads of shared memory
   typename Tile::Sums sums = {};
   int step = 0;
   do {
@@ -125,16 +128,18 @@ __device__ void wgmma_main_loop(typename Tile::Shared& shared, Loader& loader, i
     const int stop = steps - step < chunk_steps ? steps : step + chunk_steps;
     for (; step < stop; ++step) {
       cp_async_wait<kAhead - 1>();
+      shared.arrival[stage].wait(parity);
       fence_async_shared();
       __syncthreads();
-      Tile::multiply(shared.a[slot.at], tap.at * shift, shared.b[stage.at], sums);
-      const bool more = step + kAhead < steps, patches = more && next_tap.at == 0;
+      Tile::multiply(shared.a[slot], tap * shift, shared.b[stage], sums);
+      const bool more = step + kAhead < steps, patches = more && next_tap == 0;
       if (more) load(patches);
       cp_async_commit();
       wgmma_wait<Tile::kLag>();
       if (more) finish_load(patches);
-      stage.next(Tile::kStages), tap.next(run);
-      if (tap.at == 0) slot.next(Tile::kStages);
+      stage = next_of(stage, Tile::kStages), tap = next_of(tap, run);
+      if (stage == 0) parity ^= 1;
+      if (tap == 0) slot = next_of(slot, Tile::kStages);
     }
     wgmma_wait<0>();
 #pragma unroll

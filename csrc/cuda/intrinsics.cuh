@@ -146,8 +146,64 @@ __device__ void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b
 #endif
 }
 
-// What follows is of sm_90a alone. Orders this thread's stores to shared memory, and its copies that it has waited for,
-// before what tensor cores read of it after the next barrier.
+// Two numbers in 16 bits each, the first in the low half.
+template <typename T>
+__device__ unsigned pack_pair(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+  unsigned pair;
+  if constexpr (std::is_same_v<T, BFloat16>)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return T(low).bits | static_cast<unsigned>(T(high).bits) << 16;
+#endif
+}
+
+// What follows is of sm_90a alone.
+
+// A barrier in shared memory that bytes arrive at: `expect` says how many before those copies are started, and `wait`
+// ends when they are there for this thread, which is then what tensor cores may read after the next barrier. Rounds of
+// both alternate between parities 0 and 1.
+struct ArrivalBarrier {
+  uint64_t state;
+
+  // By one thread, before a barrier that comes before anything else here.
+  __device__ void start() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(this)) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+  }
+  __device__ void expect(unsigned bytes) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)), "r"(bytes)
+                 : "memory");
+#endif
+  }
+  // Bytes, a multiple of 16 as both addresses are, from global to shared memory.
+  __device__ void copy(void* shared, const void* global, unsigned bytes) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(shared)),
+                 "l"(global), "r"(bytes), "r"(shared_address(this))
+                 : "memory");
+#endif
+  }
+  __device__ void wait(unsigned parity) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile(
+        "{\n.reg .pred p;\nagain%=:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@!p bra again%=;\n}" ::"r"(
+            shared_address(this)),
+        "r"(parity)
+        : "memory");
+#endif
+  }
+};
+
+// Orders this thread's stores to shared memory, and its copies that it has waited for, before what tensor cores read of
+// it after the next barrier.
 __device__ inline void fence_async_shared() {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

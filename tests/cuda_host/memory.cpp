@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include <cstring>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,9 @@ struct Region {
 };
 
 struct Copy {
-  char* shared;
-  char bytes[16];
-  size_t size;
+  char* shared = nullptr;
+  char bytes[16] = {};
+  size_t size = 0;
 };
 struct Copies {
   std::vector<Copy> open;
@@ -46,6 +47,13 @@ alignas(1024) char shared[kSharedBytes];
 Byte shared_bytes[kSharedBytes];
 size_t shared_size = 0;  // that the block asked for
 Copies copies[1024];     // by thread
+struct Arrival {
+  size_t expected = 0;
+  bool started = false;  // a round, by `expect`
+  unsigned parity = 0;   // of the round
+  std::vector<Copy> copies;
+};
+std::map<void*, Arrival> arrivals;
 uint64_t stores = 0;
 uint64_t fenced[1024];  // by thread: its stores up to this number
 
@@ -169,9 +177,14 @@ void begin_block(size_t bytes) {
   shared_size = bytes;
   std::memset(shared, 0xFF, bytes);
   for (Copies& of_thread : copies) of_thread.open.clear(), of_thread.groups.clear();
+  for (uint64_t& number : fenced) number = 0;
+  arrivals.clear();
 }
 
-void copy_async(void* to, const void* from, size_t size, bool valid) {
+namespace {
+
+// A copy under way to shared memory; nobody may look there.
+Copy start_copy(void* to, const void* from, size_t size, bool valid) {
   Copy copy{static_cast<char*>(to), {}, size};
   check(reinterpret_cast<uintptr_t>(to), size, true);
   if (to < shared || to >= shared + kSharedBytes) fail("an asynchronous copy to what is not shared memory");
@@ -181,7 +194,28 @@ void copy_async(void* to, const void* from, size_t size, bool valid) {
   }
   std::memset(to, 0xFF, size);
   for (size_t i = 0; i < size; ++i) shared_bytes[copy.shared - shared + i].arriving = block;
-  copies[position().thread].open.push_back(copy);
+  return copy;
+}
+
+void finish_copy(const Copy& copy, bool seen_by_tensor_cores) {
+  for (size_t i = 0; i < copy.size; ++i) {
+    Byte& byte = shared_bytes[copy.shared - shared + i];
+    byte.arriving = 0, byte.store = access_at(block, position());
+    if (seen_by_tensor_cores) byte.store.number = 0;
+  }
+  std::memcpy(copy.shared, copy.bytes, copy.size);
+}
+
+Arrival& arrival_at(void* barrier) {
+  const auto found = arrivals.find(barrier);
+  if (found == arrivals.end()) fail("an arrival barrier that has not been started");
+  return found->second;
+}
+
+}  // namespace
+
+void copy_async(void* to, const void* from, size_t size, bool valid) {
+  copies[position().thread].open.push_back(start_copy(to, from, size, valid));
 }
 
 void commit_copies() {
@@ -193,14 +227,37 @@ void commit_copies() {
 void wait_for_copies(int groups_left) {
   auto& groups = copies[position().thread].groups;
   while (groups.size() > static_cast<size_t>(groups_left)) {
-    for (const Copy& copy : groups.front()) {
-      for (size_t i = 0; i < copy.size; ++i) {
-        Byte& byte = shared_bytes[copy.shared - shared + i];
-        byte.arriving = 0, byte.store = access_at(block, position());
-      }
-      std::memcpy(copy.shared, copy.bytes, copy.size);
-    }
+    for (const Copy& copy : groups.front()) finish_copy(copy, false);
     groups.erase(groups.begin());
+  }
+}
+
+void start_arrival(void* barrier) { arrivals[barrier] = {}; }
+
+void expect_arrival(void* barrier, size_t bytes) {
+  Arrival& arrival = arrival_at(barrier);
+  if (arrival.started) fail("an arrival barrier expects bytes before those of the last round were waited for");
+  arrival.expected = bytes, arrival.started = true;
+}
+
+void copy_arriving(void* barrier, void* to, const void* from, size_t bytes) {
+  Arrival& arrival = arrival_at(barrier);
+  if (bytes % 16) fail("a copy of " + std::to_string(bytes) + " bytes, which is no multiple of 16");
+  for (size_t at = 0; at < bytes; at += 16)
+    arrival.copies.push_back(start_copy(static_cast<char*>(to) + at, static_cast<const char*>(from) + at, 16, true));
+}
+
+void wait_for_arrival(void* barrier, unsigned parity) {
+  for (int turns = 0; arrival_at(barrier).parity == parity; ++turns) {
+    Arrival& arrival = arrival_at(barrier);
+    if (!arrival.started || 16 * arrival.copies.size() < arrival.expected) {
+      if (turns > 100000) fail("deadlock: bytes that never arrive");
+      yield();
+      continue;
+    }
+    if (16 * arrival.copies.size() > arrival.expected) fail("more bytes arrive than were expected");
+    for (const Copy& copy : arrival.copies) finish_copy(copy, true);
+    arrival = {0, false, parity ^ 1, {}};
   }
 }
 

@@ -22,6 +22,13 @@ void copy_async(void* shared, const void* global, size_t bytes, bool valid);
 void commit_copies();
 void wait_for_copies(int groups_left);
 
+// Copies that arrive at a barrier in shared memory, as csrc/cuda/intrinsics.cuh describes it: they are there when a
+// thread waits, as stores of this thread that tensor cores may see.
+void start_arrival(void* barrier);
+void expect_arrival(void* barrier, size_t bytes);
+void copy_arriving(void* barrier, void* shared, const void* global, size_t bytes);
+void wait_for_arrival(void* barrier, unsigned parity);
+
 // A load by the running thread outside of instrumented code.
 void check_load(const void* data, size_t bytes);
 

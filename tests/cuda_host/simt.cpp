@@ -210,6 +210,8 @@ void fail(const std::string& message) {
   __builtin_unreachable();
 }
 
+void yield() { wait(State::kReady, {}); }
+
 void barrier(Site site) { wait(State::kAtBarrier, site); }
 
 void collective(uint32_t mask, const char* name, void (*operation)(Lanes&), void* arguments, Site site) {

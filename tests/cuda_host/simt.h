@@ -50,6 +50,8 @@ void* shared_memory();
 [[noreturn]] void fail(const std::string& message);
 
 void barrier(Site site);
+// Lets the other threads have their turn.
+void yield();
 
 // Every lane of `mask` calls this with its own arguments and the same operation, which runs once, on all of them:
 // lanes[i] is null where the mask has no lane i. The names of the operation and of the site are for messages.

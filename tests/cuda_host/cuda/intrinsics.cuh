@@ -53,6 +53,20 @@ void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], Site 
   simt::mma(std::is_same_v<T, Half> ? simt::Element::kHalf : simt::Element::kBFloat16, sums, a, b, site);
 }
 
+template <typename T>
+unsigned pack_pair(float low, float high) {
+  return T(low).bits | static_cast<unsigned>(T(high).bits) << 16;
+}
+
+struct ArrivalBarrier {
+  uint64_t state;
+
+  void start() { simt::start_arrival(this); }
+  void expect(unsigned bytes) { simt::expect_arrival(this, bytes); }
+  void copy(void* shared, const void* global, unsigned bytes) { simt::copy_arriving(this, shared, global, bytes); }
+  void wait(unsigned parity) { simt::wait_for_arrival(this, parity); }
+};
+
 inline void fence_async_shared() { simt::fence_async(); }
 inline uint64_t wgmma_descriptor(const void* shared) { return reinterpret_cast<uint64_t>(shared); }
 inline uint64_t wgmma_advance(uint64_t descriptor, int bytes) { return descriptor + bytes; }
