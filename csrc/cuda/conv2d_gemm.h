@@ -80,10 +80,11 @@ enum class GemmUnit {
 constexpr bool is_hopper(GemmUnit unit) { return unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16; }
 
 // Rows x columns of the tile of a block.
-enum class GemmTile { k64x64, k128x64, k128x128, k128x256 };
-constexpr int tile_rows(GemmTile tile) { return tile == GemmTile::k64x64 ? 64 : 128; }
+// Rows by 64 columns, or by 128 with 64 rows, and by 256 only with Hopper's instructions.
+enum class GemmTile { k64x64, k64x128, k128x64, k128x128, k128x256 };
+constexpr int tile_rows(GemmTile tile) { return tile == GemmTile::k64x64 || tile == GemmTile::k64x128 ? 64 : 128; }
 constexpr int tile_columns(GemmTile tile) {
-  return tile == GemmTile::k128x256 ? 256 : tile == GemmTile::k128x128 ? 128 : 64;
+  return tile == GemmTile::k128x256 ? 256 : tile == GemmTile::k64x64 || tile == GemmTile::k128x64 ? 64 : 128;
 }
 
 // Rows of a phase: pixels, or four for every window of a fused pooling.

@@ -88,6 +88,24 @@ struct TileSpeed {
   int together;
   double alone;  // time, in tiles
 };
+
+// With Hopper's instructions, on an H200.
+TileSpeed hopper_tile_speed(GemmTile tile) {
+  switch (tile) {
+    case GemmTile::k64x64:
+      return {0.66, 3, 2.4};
+    case GemmTile::k64x128:
+      return {0.83, 2, 1.6};
+    case GemmTile::k128x64:
+      return {0.72, 2, 1.5};
+    case GemmTile::k128x128:
+      return {1.0, 2, 1.4};
+    case GemmTile::k128x256:
+      return {0.95, 1, 1.0};
+  }
+  return {1.0, 1, 1.0};
+}
+
 TileSpeed tile_speed(GemmTile tile, GemmUnit unit) {
   const bool large = tile == GemmTile::k128x128, small = tile == GemmTile::k64x64;
   switch (unit) {
@@ -97,12 +115,11 @@ TileSpeed tile_speed(GemmTile tile, GemmUnit unit) {
       return large ? TileSpeed{1.0, 2, 1.5} : small ? TileSpeed{0.79, 3, 3.0} : TileSpeed{0.95, 3, 2.4};
     case GemmUnit::k3xTf32:
       return large ? TileSpeed{0.88, 1, 1.0} : small ? TileSpeed{0.95, 3, 3.0} : TileSpeed{1.0, 2, 1.6};
-    case GemmUnit::kHopperTf32:
-    case GemmUnit::kHopper16:
-      if (tile == GemmTile::k128x256) return {1.1, 1, 1.0};
-      return large ? TileSpeed{1.0, 2, 1.5} : small ? TileSpeed{0.5, 3, 2.4} : TileSpeed{0.7, 3, 2.0};
     case GemmUnit::kTensor16:
       return large ? TileSpeed{1.0, 2, 1.6} : small ? TileSpeed{0.55, 3, 2.4} : TileSpeed{0.69, 3, 2.4};
+    case GemmUnit::kHopperTf32:
+    case GemmUnit::kHopper16:
+      return hopper_tile_speed(tile);
   }
   return {1.0, 1, 1.0};
 }
@@ -192,22 +209,29 @@ ConvGemm<T, float> backward_weight_gemm(const Conv2dShape& s, const View4d<const
   return p;
 }
 
-// Taps of a row of the window find their pixels next to each other where output pixels are no more than one apart, and
-// numbered so that each has a place; more than 8 rows are not loaded for them.
+// How many more pixels a row of a phase has where all taps of a row of the window have theirs as neighbours. Those of
+// the padding at the end of a row are those at the begin of the next, too.
+template <typename T>
+int64_t more_pixels(const ConvGemm<T>& p, const GemmPhase& phase) {
+  const int64_t more = max(phase.kw - 1, 0) * int64_t{phase.dilation_w};
+  const int64_t padding_left = -int64_t{phase.left}, padding_right = phase.ow + more - padding_left - p.iw;
+  return more - clamp(min(padding_left, padding_right), 0, more);
+}
+
+// Not where an input is read two apart or by fewer channels than a step has, nor where too many rows are in vain.
 template <typename T>
 void shift_rows(ConvGemm<T>& p) {
   constexpr int kMoreRows = 8, kMostWaste = 4;
   if (p.pooled || p.stride_w != 1 || p.channels % (kChannelBytes / static_cast<int>(sizeof(T)))) return;
-  int32_t widest = 0;
+  int32_t widest = 1;
   for (int i = 0; i < p.phase_count; ++i) {
-    const int32_t more = (p.phases[i].kw - 1) * p.phases[i].dilation_w;
-    if (more > kMoreRows || kMostWaste * more > p.phases[i].ow) return;
-    widest = max(widest, more);
+    const GemmPhase& phase = p.phases[i];
+    if ((phase.kw - 1) * int64_t{phase.dilation_w} > kMoreRows || kMostWaste * more_pixels(p, phase) > phase.ow) return;
+    widest = max(widest, phase.kw);
   }
-  if (widest == 0) return;
+  if (widest == 1) return;
   p.shifted = true;
-  for (int i = 0; i < p.phase_count; ++i)
-    p.phases[i].pitch = p.phases[i].ow + max(p.phases[i].kw - 1, 0) * p.phases[i].dilation_w;
+  for (int i = 0; i < p.phase_count; ++i) p.phases[i].pitch += more_pixels(p, p.phases[i]);
 }
 
 template <typename T, typename Out>
@@ -224,11 +248,9 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& p, GemmUnit unit, int64_t output_elemen
   if (split) return {GemmTile::k64x64, static_cast<int32_t>(splits)};
   GemmCut best{GemmTile::k64x64, 1};
   double least = tile_cost(best.tile, unit, small, multiprocessors);
-  const bool hopper = is_hopper(unit);
-  if (const char* forced = getenv("CONVKIT_TILE"); forced && hopper) return {static_cast<GemmTile>(atoi(forced)), 1};
-  for (const GemmTile tile : {GemmTile::k128x64, GemmTile::k128x128, GemmTile::k128x256}) {
-    if (tile == GemmTile::k128x256 && !hopper) continue;
+  for (const GemmTile tile : {GemmTile::k64x128, GemmTile::k128x64, GemmTile::k128x128, GemmTile::k128x256}) {
     if (tile_columns(tile) > round_up(p.filters, 64)) continue;
+    if (!is_hopper(unit) && (tile == GemmTile::k64x128 || tile == GemmTile::k128x256)) continue;
     if (tile == GemmTile::k128x128 && unit == GemmUnit::k3xTf32) continue;  // it has none in this direction
     const double cost = tile_cost(tile, unit, tiles(tile), multiprocessors);
     if (cost < least) least = cost, best.tile = tile;

@@ -41,8 +41,8 @@ int32_t chunk_of(GemmUnit unit) {
     case GemmUnit::k3xTf32:
       return 512;
     case GemmUnit::kTf32:
-    case GemmUnit::kHopperTf32:
       return 1024;
+    case GemmUnit::kHopperTf32:
     case GemmUnit::kTensor16:
     case GemmUnit::kHopper16:
       return 2048;
@@ -92,7 +92,7 @@ void run_gemm(const GemmCall& call, ConvGemm<T> p, const GemmEpilogue& epilogue,
   p.taps = epilogue.taps ? data<uint8_t>(*epilogue.taps) : nullptr;
   const GemmUnit unit = unit_for(call, p);
   p.chunk = chunk_of(unit);
-  if (is_hopper(unit) && !getenv("CONVKIT_NOSHIFT")) shift_rows(p);
+  if (is_hopper(unit)) shift_rows(p);
   GemmCut cut = cut_gemm(p, unit, output.numel(), multiprocessors());
   constexpr bool k16Bit = sizeof(T) == 2;  // whose sums are rounded once: they have no place for parts
   if (!whole || k16Bit || p.pooled) cut.splits = 1;

@@ -40,28 +40,22 @@ class VectorLoader {
   template <typename Operand>
   __device__ void load_patches(Operand& a) {
 #pragma unroll
-    for (int i = 0; i < kPixels; ++i) {
-      if (i == Tile::kRows / kAcross && across() >= Tile::kMoreRows) break;
-      if constexpr (kRound)
-        vectors_[i] = load_or_zero(input_[i] + tap_.offset, inside(i));
-      else
-        cp_async<16>(a.at(Tile::line_of(row(i)), along()), input_[i] + tap_.offset, inside(i));
-    }
+    for (int i = 0; i < kPixels; ++i)
+      if (has(i)) cp_async<16>(a.at(Tile::line_of(row(i)), along()), input_[i] + tap_.offset, inside(i));
     patches_k_ += run_ * Tile::kDepth;
     look_ahead();
   }
 
-  // wgmma would cut float32 to TF32, not round it.
+  // What the thread has loaded, and waited for, to TF32, as which wgmma would cut it.
   template <typename Operand>
-  __device__ void finish_patches(Operand& a) const {
-    if constexpr (kRound) {
+  __device__ void round(Operand& a) const {
+    if constexpr (sizeof(T) == 4) {
 #pragma unroll
       for (int i = 0; i < kPixels; ++i) {
-        if (i == Tile::kRows / kAcross && across() >= Tile::kMoreRows) break;
-        const uint4& x = vectors_[i];
-        const auto round = [](unsigned bits) { return to_tf32(__uint_as_float(bits)); };
-        *reinterpret_cast<uint4*>(a.at(Tile::line_of(row(i)), along())) = {round(x.x), round(x.y), round(x.z),
-                                                                           round(x.w)};
+        if (!has(i)) continue;
+        uint4& x = *reinterpret_cast<uint4*>(a.at(Tile::line_of(row(i)), along()));
+        const auto rounded = [](unsigned bits) { return to_tf32(__uint_as_float(bits)); };
+        x = {rounded(x.x), rounded(x.y), rounded(x.z), rounded(x.w)};
       }
     }
   }
@@ -77,7 +71,6 @@ class VectorLoader {
   }
 
  private:
-  static constexpr bool kRound = sizeof(T) == 4;
   static constexpr int kLanes = 16 / static_cast<int>(sizeof(T));  // of a vector
   static constexpr int kAlong = Tile::kDepth / kLanes;             // threads side by side along the depth
   static constexpr int kAcross = Tile::kThreads / kAlong;
@@ -87,6 +80,8 @@ class VectorLoader {
   static __device__ int along() { return static_cast<int>(threadIdx.x) % kAlong * kLanes; }
   static __device__ int across() { return static_cast<int>(threadIdx.x) / kAlong; }
   static __device__ int row(int i) { return across() + i * kAcross; }
+
+  static __device__ bool has(int i) { return i < Tile::kRows / kAcross || across() < Tile::kMoreRows; }
 
   // The tap of the next patches, early: the addresses wait for it.
   __device__ void look_ahead() { tap_ = table_[(min(patches_k_, padded_ - Tile::kDepth) + along()) / kLanes]; }
@@ -103,7 +98,6 @@ class VectorLoader {
   int top_[kPixels], left_[kPixels];
   int padded_, k_, patches_k_, run_;
   GemmTap tap_;
-  uint4 vectors_[kRound ? kPixels : 1];
 };
 
 // Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
@@ -144,15 +138,15 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_wgmma_ke
 #endif
 }
 
-template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, int WarpgroupRows = 64>
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap>
 int launch_tile(const ConvGemm<T>& p, void* stream) {
-  using Tile = WgmmaTile<T, Rows, Columns, Stages, Blocks, Overlap, RowOrder::kPlain, WarpgroupRows>;
+  using Tile = WgmmaTile<T, Rows, Columns, Stages, Blocks, Overlap, RowOrder::kPlain>;
   return launch(conv2d_wgmma_kernel<Tile, false>, gemm_grid<Tile>(p), stream, p);
 }
 
 template <typename T, int Columns>
 int launch_pooled(const ConvGemm<T>& p, void* stream) {
-  using Tile = WgmmaTile<T, 128, Columns, 3, 2, false, RowOrder::kWindows, 128>;
+  using Tile = WgmmaTile<T, 128, Columns, 3, 2, false, RowOrder::kWindows>;
   return launch(conv2d_wgmma_kernel<Tile, true>, gemm_grid<Tile>(p), stream, p);
 }
 
@@ -165,31 +159,17 @@ int launch_conv2d_wgmma(const ConvGemm<T>& p, GemmTile tile, void* stream) {
       if (tile_columns(tile) > 64) return launch_pooled<T, 128>(p, stream);
     return launch_pooled<T, 64>(p, stream);
   }
-  switch (static_cast<int>(tile)) {
-    case 0:
-      return launch_tile<T, 64, 64, 4, 3, true, 64>(p, stream);
-    case 1:
-      return launch_tile<T, 128, 64, 3, 2, false, 64>(p, stream);
-    case 2:
-      return launch_tile<T, 128, 128, 3, 2, false, 64>(p, stream);
-    case 3:
-      return launch_tile<T, 128, 256, 4, 1, true, 64>(p, stream);
-    case 4:
-      return launch_tile<T, 256, 128, 4, 1, true, 64>(p, stream);
-    case 5:
-      return launch_tile<T, 256, 64, 4, 1, true, 64>(p, stream);
-    case 6:
-      return launch_tile<T, 128, 128, 5, 1, true, 64>(p, stream);
-    case 7:
-      return launch_tile<T, 128, 64, 3, 2, false, 128>(p, stream);
-    case 8:
-      return launch_tile<T, 128, 128, 3, 2, false, 128>(p, stream);
-    case 9:
-      return launch_tile<T, 128, 256, 4, 1, true, 128>(p, stream);
-    case 10:
-      return launch_tile<T, 256, 128, 4, 1, true, 128>(p, stream);
-    case 11:
-      return launch_tile<T, 64, 128, 4, 2, true, 64>(p, stream);
+  switch (tile) {
+    case GemmTile::k64x64:
+      return launch_tile<T, 64, 64, 4, 3, true>(p, stream);
+    case GemmTile::k64x128:
+      return launch_tile<T, 64, 128, 4, 2, true>(p, stream);
+    case GemmTile::k128x64:
+      return launch_tile<T, 128, 64, 3, 2, false>(p, stream);
+    case GemmTile::k128x128:
+      return launch_tile<T, 128, 128, 3, 2, false>(p, stream);
+    case GemmTile::k128x256:
+      return launch_tile<T, 128, 256, 4, 1, true>(p, stream);
   }
   return 0;
 }

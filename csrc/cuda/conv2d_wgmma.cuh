@@ -29,9 +29,9 @@ struct WgmmaOperand {
   __device__ uint64_t descriptor(int line) const { return wgmma_descriptor(data + line * kRowBytes); }
 };
 
-// A block's warpgroups take 128 of its rows and 128 of its columns each, at most. Where Overlap, the products of a step
+// A block's warpgroups take all of its rows and 128 of its columns each, at most. Where Overlap, the products of a step
 // are under way while those of the next are started, which takes a stage more.
-template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, RowOrder Order, int WarpgroupRows>
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, RowOrder Order>
 struct WgmmaTile {
   using Element = T;
   static constexpr int kRows = Rows, kColumns = Columns;
@@ -40,11 +40,9 @@ struct WgmmaTile {
   static constexpr int kDepth = kChannelBytes / static_cast<int>(sizeof(T));  // of a step
   static constexpr int kStep = 32 / static_cast<int>(sizeof(T));              // of an instruction
   static constexpr int kStages = Stages, kLag = Overlap ? 1 : 0;
-  static constexpr int kWarpgroupRows = WarpgroupRows;
   static constexpr int kWarpgroupColumns = Columns > 128 ? 128 : Columns;
-  static constexpr int kRowGroups = Rows / kWarpgroupRows;
-  static constexpr int kThreads = kRowGroups * (Columns / kWarpgroupColumns) * 128;
-  static constexpr int kRowTiles = kWarpgroupRows / 64, kColumnTiles = kWarpgroupColumns / 8;
+  static constexpr int kThreads = Columns / kWarpgroupColumns * 128;
+  static constexpr int kRowTiles = Rows / 64, kColumnTiles = kWarpgroupColumns / 8;
   static constexpr int kBlocks = Blocks;  // that should share a multiprocessor
 
   struct Shared {
@@ -57,29 +55,23 @@ struct WgmmaTile {
 
   using Sums = float[kRowTiles][kColumnTiles][4];
 
-  static __device__ int warpgroup() { return static_cast<int>(threadIdx.x) / 128; }
-  static __device__ int first_column() { return warpgroup() / kRowGroups * kWarpgroupColumns; }
+  static __device__ int first_column() { return static_cast<int>(threadIdx.x) / 128 * kWarpgroupColumns; }
   // The number of the thread's i-th row of sums.
   static __device__ int row(int i) {
-    const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
-    const int first = warpgroup() % kRowGroups * kWarpgroupRows + lane / 4;
-    return Order == RowOrder::kPlain ? first + warp * 16 + i / 2 * 64 + i % 2 * 8
-                                     : first + warp * 16 * kRowTiles + i * 8;
+    const int warp = static_cast<int>(threadIdx.x) / 32 % 4, first = static_cast<int>(threadIdx.x) % 32 / 4;
+    return first + (Order == RowOrder::kPlain ? i / 2 * 64 + warp * 16 + i % 2 * 8 : warp * 16 * kRowTiles + i * 8);
   }
   // Where shared memory has the row of that number.
   static __device__ int line_of(int row) {
-    if (Order == RowOrder::kPlain) return row;
     constexpr int kOfWarp = 16 * kRowTiles;
-    const int in_group = row % kWarpgroupRows;
-    return row - in_group + in_group % kOfWarp / 16 * 64 + in_group / kOfWarp * 16 + row % 16;
+    return Order == RowOrder::kPlain ? row : row % kOfWarp / 16 * 64 + row / kOfWarp * 16 + row % 16;
   }
 
   // Starts to add the products of rows from `shift` on with the columns; wgmma_wait ends it.
   static __device__ void multiply(const WgmmaOperand<T, Rows + kMoreRows>& a, int shift,
                                   const WgmmaOperand<T, Columns>& b, Sums& sums) {
     constexpr int kBytes = static_cast<int>(sizeof(T));
-    const uint64_t left = a.descriptor(warpgroup() % kRowGroups * kWarpgroupRows + shift);
-    const uint64_t right = b.descriptor(first_column());
+    const uint64_t left = a.descriptor(shift), right = b.descriptor(first_column());
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < kDepth; k += kStep)
@@ -105,11 +97,8 @@ __device__ void wgmma_main_loop(typename Tile::Shared& shared, Loader& loader, i
   int stage = 0, slot = 0, tap = first, next_stage = 0, next_slot = 0, next_tap = first;
   unsigned parity = 0;  // of the rounds of stages
   const auto load = [&](bool patches) {
-    if (patches) loader.load_patches(shared.a[next_slot]);
     if (threadIdx.x == 0) loader.load_weights(shared.arrival[next_stage], shared.b[next_stage]);
-  };
-  const auto finish_load = [&](bool patches) {
-    if (patches) loader.finish_patches(shared.a[next_slot]);
+    if (patches) loader.load_patches(shared.a[next_slot]);
     next_stage = next_of(next_stage, Tile::kStages), next_tap = next_of(next_tap, run);
     if (next_tap == 0) next_slot = next_of(next_slot, Tile::kStages);
   };
@@ -117,8 +106,7 @@ __device__ void wgmma_main_loop(typename Tile::Shared& shared, Loader& loader, i
     for (ArrivalBarrier& arrival : shared.arrival) arrival.start();
   __syncthreads();
   for (int i = 0; i < kAhead; ++i) {
-    const bool patches = i == 0 || next_tap == 0;
-    if (i < steps) load(patches), finish_load(patches);
+    if (i < steps) load(i == 0 || next_tap == 0);
     cp_async_commit();
   }
   typename Tile::Sums sums = {};
@@ -129,14 +117,13 @@ __device__ void wgmma_main_loop(typename Tile::Shared& shared, Loader& loader, i
     for (; step < stop; ++step) {
       cp_async_wait<kAhead - 1>();
       shared.arrival[stage].wait(parity);
+      if (tap == 0 || step == 0) loader.round(shared.a[slot]);
       fence_async_shared();
       __syncthreads();
       Tile::multiply(shared.a[slot], tap * shift, shared.b[stage], sums);
-      const bool more = step + kAhead < steps, patches = more && next_tap == 0;
-      if (more) load(patches);
+      if (step + kAhead < steps) load(next_tap == 0);
       cp_async_commit();
       wgmma_wait<Tile::kLag>();
-      if (more) finish_load(patches);
       stage = next_of(stage, Tile::kStages), tap = next_of(tap, run);
       if (stage == 0) parity ^= 1;
       if (tap == 0) slot = next_of(slot, Tile::kStages);

@@ -45,17 +45,6 @@ __device__ void cp_async(void* shared, const void* global, bool valid) {
 #endif
 }
 
-// 16 bytes of global memory; zeros, without looking there, where not `valid`.
-__device__ inline uint4 load_or_zero(const void* global, bool valid) {
-  uint4 x;
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %5, 0;\nmov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"
-      "@p ld.global.v4.b32 {%0, %1, %2, %3}, [%4];\n}"
-      : "=&r"(x.x), "=&r"(x.y), "=&r"(x.z), "=&r"(x.w)
-      : "l"(global), "r"(static_cast<int>(valid)));
-  return x;
-}
-
 // Closes the group of this thread's copies since the last one; it may be empty.
 __device__ inline void cp_async_commit() {
 #if __CUDA_ARCH__ >= 800

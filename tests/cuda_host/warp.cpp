@@ -231,8 +231,6 @@ void wgmma(Element element, float* sums, int columns, uint64_t a, uint64_t b, Si
   collective(kFullWarp, "wgmma", run_wgmma, &lane, site);
 }
 void wgmma_commit(Site site) { collective(kFullWarp, "wgmma_commit", run_wgmma_commit, nullptr, site); }
-void wgmma_wait(int groups_left, Site site) {
-  collective(kFullWarp, "wgmma_wait", run_wgmma_wait, &groups_left, site);
-}
+void wgmma_wait(int groups_left, Site site) { collective(kFullWarp, "wgmma_wait", run_wgmma_wait, &groups_left, site); }
 
 }  // namespace simt

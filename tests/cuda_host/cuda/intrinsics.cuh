@@ -23,9 +23,6 @@ void cp_async(void* shared, const void* global, bool valid) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
   simt::copy_async(shared, global, Bytes, valid);
 }
-inline uint4 load_or_zero(const void* global, bool valid) {
-  return valid ? *static_cast<const uint4*>(global) : uint4{};
-}
 inline void cp_async_commit() { simt::commit_copies(); }
 template <int GroupsLeft>
 void cp_async_wait() {
