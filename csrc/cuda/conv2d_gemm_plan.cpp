@@ -34,15 +34,6 @@ std::string refuse_tiles(int64_t rows, int64_t columns) {
   return ceil_div(rows, 64) * ceil_div(columns, 64) > kLargestTiles ? "its output has too many tiles" : "";
 }
 
-// Windows of memory that loads of `lanes` elements can read at once along channels.
-template <typename T>
-int32_t vector_of(const View4d<const T>& x, int64_t channels) {
-  constexpr int64_t kLanes = 16 / sizeof(T);
-  const bool fits = x.c == 1 && channels % kLanes == 0 && x.n % kLanes == 0 && x.h % kLanes == 0 && x.w % kLanes == 0 &&
-                    reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
-  return fits ? kLanes : 1;
-}
-
 // What all directions take from the input and its window.
 template <typename T, typename Out>
 ConvGemm<T, Out> gemm_over(const View4d<const T>& input, int64_t n, int64_t ih, int64_t iw, int64_t channels,
@@ -52,7 +43,7 @@ ConvGemm<T, Out> gemm_over(const View4d<const T>& input, int64_t n, int64_t ih, 
   p.n = n, p.ih = ih, p.iw = iw, p.channels = channels, p.filters = filters;
   p.stride_h = p.stride_w = 1;
   p.columns = round_up(filters, filters > 128 ? 256 : filters > 64 ? 128 : 64);  // whole tiles
-  p.vector = vector_of(input, channels);
+  p.vector = load_vector(input, channels);
   return p;
 }
 
@@ -136,6 +127,14 @@ bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 1
 
 }  // namespace
 
+template <typename T>
+int32_t load_vector(const View4d<const T>& x, int64_t channels) {
+  constexpr int64_t kLanes = 16 / sizeof(T);
+  const bool fits = x.c == 1 && channels % kLanes == 0 && x.n % kLanes == 0 && x.h % kLanes == 0 && x.w % kLanes == 0 &&
+                    is_aligned(x.data);
+  return fits ? kLanes : 1;
+}
+
 std::string refuse_forward_gemm(const Conv2dShape& s) {
   const std::string refusal = refuse_sizes(s);
   return refusal.empty() ? refuse_tiles(s.n * s.oh * s.ow, s.group_oc()) : refusal;
@@ -200,7 +199,7 @@ template <typename T>
 ConvGemm<T, float> backward_weight_gemm(const Conv2dShape& s, const View4d<const T>& input,
                                         const View4d<const T>& grad_output, const View4d<float>& grad_weight) {
   auto p = gemm_over<T, float>(input, s.n, s.ih, s.iw, s.group_ic(), s.group_oc());
-  if (vector_of(grad_output, s.group_oc()) != p.vector) p.vector = 1;
+  if (load_vector(grad_output, s.group_oc()) != p.vector) p.vector = 1;
   p.grad_output = grad_output;
   p.output = grad_weight;
   p.groups = s.groups;
@@ -222,7 +221,7 @@ int64_t more_pixels(const ConvGemm<T>& p, const GemmPhase& phase) {
 template <typename T>
 void shift_rows(ConvGemm<T>& p) {
   constexpr int kMoreRows = 8, kMostWaste = 4;
-  if (p.pooled || p.stride_w != 1 || p.channels % (kChannelBytes / static_cast<int>(sizeof(T)))) return;
+  if (p.stride_w != 1 || p.channels % (kChannelBytes / static_cast<int>(sizeof(T)))) return;
   int32_t widest = 1;
   for (int i = 0; i < p.phase_count; ++i) {
     const GemmPhase& phase = p.phases[i];
@@ -319,6 +318,7 @@ int64_t packed_elements(const ConvGemm<T, Out>& p) {
 }
 
 #define CONVKIT_GEMM(T)                                                                                                \
+  template int32_t load_vector(const View4d<const T>&, int64_t);                                                       \
   template ConvGemm<T> forward_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&,                \
                                     const View4d<T>&);                                                                 \
   template ConvGemm<T> backward_input_gemm(const Conv2dShape&, const View4d<const T>&, const View4d<const T>&,         \

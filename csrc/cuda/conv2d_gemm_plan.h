@@ -12,6 +12,10 @@ std::string refuse_forward_gemm(const Conv2dShape& shape);
 std::string refuse_backward_input_gemm(const Conv2dShape& shape);
 std::string refuse_backward_weight_gemm(const Conv2dShape& shape);
 
+// Channels of a group, of so many, that loads of an image take at once: 16 bytes, or 1.
+template <typename T>
+int32_t load_vector(const View4d<const T>& image, int64_t channels);
+
 template <typename T>
 ConvGemm<T> forward_gemm(const Conv2dShape& shape, const View4d<const T>& input, const View4d<const T>& weight,
                          const View4d<T>& output);

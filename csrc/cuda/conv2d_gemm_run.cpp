@@ -1,6 +1,7 @@
 #include "cuda/conv2d_gemm_run.h"
 
 #include "common/tensor_view.h"
+#include "cuda/channels_last.h"
 #include "cuda/conv2d_gemm_launch.h"
 #include "cuda/conv2d_gemm_plan.h"
 #include "cuda/device.h"
@@ -41,8 +42,8 @@ int32_t chunk_of(GemmUnit unit) {
     case GemmUnit::k3xTf32:
       return 512;
     case GemmUnit::kTf32:
-      return 1024;
     case GemmUnit::kHopperTf32:
+      return 1024;
     case GemmUnit::kTensor16:
     case GemmUnit::kHopper16:
       return 2048;
@@ -50,12 +51,25 @@ int32_t chunk_of(GemmUnit unit) {
   return 256;
 }
 
-// Hopper's own instructions take vectors of channels.
 template <typename T>
 GemmUnit unit_for(const GemmCall& call, const ConvGemm<T>& p) {
   if (p.vector == 1 || !has_wgmma()) return call.unit;
   if (call.unit == GemmUnit::kTf32) return GemmUnit::kHopperTf32;
   return call.unit == GemmUnit::kTensor16 ? GemmUnit::kHopper16 : call.unit;
+}
+
+// The image, or a copy that tensor cores' kernels read by vectors of channels, if they take whole ones of a group.
+template <typename T>
+Tensor by_vectors(const GemmCall& call, const Tensor& image) {
+  constexpr int64_t kLanes = 16 / sizeof(T);
+  const int64_t channels = image.size(1) / call.shape.groups;
+  if (call.unit == GemmUnit::kFfma || channels % kLanes != 0 || image.numel() == 0) return image;
+  if (load_vector(const_view<T>(image), channels) > 1) return image;
+  const Tensor copy = empty(image.sizes(), true, image.scalar_type(), image);
+  const ChannelsLast<T> problem{const_view<T>(image), data<T>(copy), image.size(0),
+                                image.size(1),        image.size(2), image.size(3)};
+  check_launch(call.op, launch_channels_last(problem, call.stream));
+  return copy;
 }
 
 template <typename T>
@@ -125,7 +139,11 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
                          const Tensor& grad_weight) {
   const View4d<float> nowhere{nullptr, grad_weight.stride(0), grad_weight.stride(1), grad_weight.stride(2),
                               grad_weight.stride(3)};
-  auto p = backward_weight_gemm<T>(call.shape, const_view<T>(input), const_view<T>(grad_output), nowhere);
+  const bool whole = input.size(1) / call.shape.groups % (16 / sizeof(T)) == 0 &&
+                     grad_output.size(1) / call.shape.groups % (16 / sizeof(T)) == 0;
+  const Tensor x = whole ? by_vectors<T>(call, input) : input,
+               y = whole ? by_vectors<T>(call, grad_output) : grad_output;
+  auto p = backward_weight_gemm<T>(call.shape, const_view<T>(x), const_view<T>(y), nowhere);
   p.chunk = chunk_of(call.unit);
   const GemmCut cut = cut_backward_weight_gemm(p, call.unit, grad_weight.numel());
   const bool direct = cut.splits == 1 && std::is_same_v<T, float>;
@@ -148,11 +166,17 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
 
 }  // namespace
 
+bool is_pooled_apart(GemmUnit unit, int64_t channels) {
+  const bool whole = channels % (unit == GemmUnit::kTf32 ? 4 : 8) == 0;
+  return whole && has_wgmma() && (unit == GemmUnit::kTf32 || unit == GemmUnit::kTensor16);
+}
+
 void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
                        const Tensor& output) {
   dispatch_gemm(call, output.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const auto p = forward_gemm<T>(call.shape, const_view<T>(input), const_view<T>(weight), view<T>(output));
+    const Tensor x = by_vectors<T>(call, input);
+    const auto p = forward_gemm<T>(call.shape, const_view<T>(x), const_view<T>(weight), view<T>(output));
     run_gemm<T>(call, p, epilogue, true, output);
   });
 }
@@ -173,9 +197,10 @@ void backward_input_gemm_into(const GemmCall& call, const Tensor& grad_output, c
   const int64_t total = phase_total(call.shape);
   dispatch_gemm(call, grad_input.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
+    const Tensor y = by_vectors<T>(call, grad_output);
     for (int64_t first = 0; first < total; first += kMaxPhases) {
-      const auto p = backward_input_gemm<T>(call.shape, const_view<T>(grad_output), const_view<T>(weight),
-                                            view<T>(grad_input), first);
+      const auto p =
+          backward_input_gemm<T>(call.shape, const_view<T>(y), const_view<T>(weight), view<T>(grad_input), first);
       run_gemm<T>(call, p, {}, total <= kMaxPhases, grad_input);
     }
   });

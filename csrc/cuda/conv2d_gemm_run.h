@@ -24,6 +24,9 @@ struct GemmEpilogue {
   const Tensor* taps = nullptr;          // of a pooled output, in its format; or null
 };
 
+// Whether a convolution runs by Hopper's instructions, whose kernel does not pool.
+bool is_pooled_apart(GemmUnit unit, int64_t channels);
+
 void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
                        const Tensor& output);
 // linear: input [rows, channels], weight [filters, channels], output [rows, filters]; the shape is of

@@ -22,7 +22,7 @@ bool fuses(const Conv2dCall& call, const Pool2dShape& pool, ScalarType dtype) {
   const auto unit = gemm_unit(call.algorithm, dtype);
   if (call.algorithm == Conv2dAlgorithm::kGeneric)  // where no window lies over another
     return pool.stride_h >= pool.kh && pool.stride_w >= pool.kw;
-  if (!unit) return false;
+  if (!unit || is_pooled_apart(*unit, call.shape.group_ic())) return false;
   const bool shallow = call.shape.group_ic() * call.shape.kh * call.shape.kw <= kFusedDepth;
   const bool is_2x2 = pool.kh == 2 && pool.kw == 2 && pool.stride_h == 2 && pool.stride_w == 2;
   return is_2x2 && pool.pad_h == 0 && pool.pad_w == 0 && (shallow || *unit == GemmUnit::kTensor16);

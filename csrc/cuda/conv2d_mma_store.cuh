@@ -70,6 +70,15 @@ __device__ void store_vectors(const ConvGemm<T>& p, const typename Tile::Shared&
     float bias[8];
 #pragma unroll
     for (int b = 0; b < 8; ++b) bias[b] = shared.bias[sizeof(T) == 2 ? from + b / 2 * 8 + b % 2 : to + b % 4];
+    uint4 before[2 * Tile::kRowTiles] = {};  // all of them are loaded before the first is stored
+    if (sizeof(T) == 4 && finish.add) {
+#pragma unroll
+      for (int i = 0; i < 2 * Tile::kRowTiles; ++i) {
+        const int64_t at = shared.output[Tile::row(i)] + first_column + to;
+        if (shared.output[Tile::row(i)] >= 0 && first_column + to < p.filters)
+          before[i] = *reinterpret_cast<const uint4*>(p.output.data + at);
+      }
+    }
 #pragma unroll
     for (int i = 0; i < 2 * Tile::kRowTiles; ++i) {
       const int64_t at = shared.output[Tile::row(i)];
@@ -93,12 +102,11 @@ __device__ void store_vectors(const ConvGemm<T>& p, const typename Tile::Shared&
       if (at < 0 || first_column + to >= p.filters) continue;
       uint4& output = *reinterpret_cast<uint4*>(p.output.data + at + first_column + to);
       if constexpr (sizeof(T) == 4) {
-        const uint4 before = finish.add ? output : uint4{};
         const auto done = [&](unsigned word, unsigned add, float b) {
           return __float_as_uint(finish(__uint_as_float(word), __uint_as_float(add), b));
         };
-        output = {done(words[0], before.x, bias[0]), done(words[1], before.y, bias[1]),
-                  done(words[2], before.z, bias[2]), done(words[3], before.w, bias[3])};
+        output = {done(words[0], before[i].x, bias[0]), done(words[1], before[i].y, bias[1]),
+                  done(words[2], before[i].z, bias[2]), done(words[3], before[i].w, bias[3])};
       } else {
         output = {words[0], words[1], words[2], words[3]};
       }

@@ -12,7 +12,7 @@ namespace convkit::cuda {
 namespace {
 
 // What a thread loads: of each of kPixels rows a vector of the channels of a step, and its share of the weights.
-template <typename Tile, bool Pooled>
+template <typename Tile>
 class VectorLoader {
   using T = typename Tile::Element;
 
@@ -20,15 +20,14 @@ class VectorLoader {
   __device__ VectorLoader(const ConvGemm<T>& p, const GemmPhase& phase, int64_t first_row, int first_column,
                           int first_k, int run)
       : p_(p), k_(first_k), patches_k_(first_k), run_(run) {
-    Pixel at = row_pixel<kApart<Pooled>>(phase, first_row + row(0));
+    Pixel at = pixel_at(phase, first_row + row(0));
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
-      if (Pooled && i > 0) at = row_pixel<kApart<Pooled>>(phase, first_row + row(i));
       top_[i] = at.n < p.n ? at.h * p.stride_h + phase.top : kNoPixel;
       left_[i] = at.w * p.stride_w + phase.left;
       input_[i] = p.input.data + at.n * p.input.n + int64_t{blockIdx.y} * p.channels * p.input.c + top_[i] * p.input.h +
                   left_[i] * p.input.w;
-      if (!Pooled) advance(phase, at, kAcross);
+      advance(phase, at, kAcross);
     }
     table_ = p.table + phase.table;
     padded_ = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
@@ -41,7 +40,7 @@ class VectorLoader {
   __device__ void load_patches(Operand& a) {
 #pragma unroll
     for (int i = 0; i < kPixels; ++i)
-      if (has(i)) cp_async<16>(a.at(Tile::line_of(row(i)), along()), input_[i] + tap_.offset, inside(i));
+      if (has(i)) cp_async<16>(a.at(row(i), along()), input_[i] + tap_.offset, inside(i));
     patches_k_ += run_ * Tile::kDepth;
     look_ahead();
   }
@@ -53,7 +52,7 @@ class VectorLoader {
 #pragma unroll
       for (int i = 0; i < kPixels; ++i) {
         if (!has(i)) continue;
-        uint4& x = *reinterpret_cast<uint4*>(a.at(Tile::line_of(row(i)), along()));
+        uint4& x = *reinterpret_cast<uint4*>(a.at(row(i), along()));
         const auto rounded = [](unsigned bits) { return to_tf32(__uint_as_float(bits)); };
         x = {rounded(x.x), rounded(x.y), rounded(x.z), rounded(x.w)};
       }
@@ -74,7 +73,7 @@ class VectorLoader {
   static constexpr int kLanes = 16 / static_cast<int>(sizeof(T));  // of a vector
   static constexpr int kAlong = Tile::kDepth / kLanes;             // threads side by side along the depth
   static constexpr int kAcross = Tile::kThreads / kAlong;
-  static constexpr int kPixels = Tile::kRows / kAcross + (Tile::kMoreRows > 0);
+  static constexpr int kPixels = Tile::kRows / kAcross + 1;
   static_assert(Tile::kMoreRows <= kAcross);
 
   static __device__ int along() { return static_cast<int>(threadIdx.x) % kAlong * kLanes; }
@@ -101,7 +100,7 @@ class VectorLoader {
 };
 
 // Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
-template <typename Tile, bool Pooled, typename T = typename Tile::Element>
+template <typename Tile, typename T = typename Tile::Element>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_wgmma_kernel(const ConvGemm<T> p) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   auto& shared = shared_memory<typename Tile::Shared>();
@@ -111,28 +110,21 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_wgmma_ke
   const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
   if (first_row >= phase_rows(p, phase)) return;
-  write_row_offsets<Tile::kRows, kApart<Pooled>>(p, phase, split, first_row, shared.output);
+  write_row_offsets<Tile::kRows, 0>(p, phase, split, first_row, shared.output);
   write_bias<Tile>(p, first_column, shared);
   const int whole = static_cast<int>(round_up(p.channels * phase.kh * phase.kw, Tile::kDepth));
   const int begin = split * p.chunk;
   const int depth = p.splits > 1 ? static_cast<int>(clamp(whole - begin, 0, p.chunk)) : whole;
   const int run = p.shifted ? max(phase.kw, 1) : 1;
-  VectorLoader<Tile, Pooled> loader(p, phase, first_row, first_column, begin, run);
+  VectorLoader<Tile> loader(p, phase, first_row, first_column, begin, run);
   const int chunk = sizeof(T) == 4 ? p.chunk : max(whole, Tile::kDepth);
-  [[maybe_unused]] typename Tile::Sums total = {};  // of pooled float32, which has no other place
   wgmma_main_loop<Tile>(shared, loader, depth, chunk, begin / Tile::kDepth % run, run, phase.dilation_w,
                         [&](typename Tile::Sums& sums, const Chunk& done) {
                           const Finish finish{done.begin > 0, done.last, p.relu};
-                          if constexpr (Pooled && sizeof(T) == 2) {
-                            if (done.last) store_pooled<Tile>(p, shared, here(first_column), sums);
-                          } else if constexpr (Pooled) {
-                            promote(sums, total);
-                            if (done.last) store_pooled<Tile>(p, shared, here(first_column), total);
-                          } else if (p.store == StoreOrder::kFilters) {
+                          if (p.store == StoreOrder::kFilters)
                             store_vectors<Tile>(p, shared, here(first_column), finish, sums);
-                          } else {
+                          else
                             store_sums<Tile>(p, shared, here(first_column), finish, sums);
-                          }
                           clear(sums);
                         });
 #endif
@@ -140,25 +132,14 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_wgmma_ke
 
 template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap>
 int launch_tile(const ConvGemm<T>& p, void* stream) {
-  using Tile = WgmmaTile<T, Rows, Columns, Stages, Blocks, Overlap, RowOrder::kPlain>;
-  return launch(conv2d_wgmma_kernel<Tile, false>, gemm_grid<Tile>(p), stream, p);
-}
-
-template <typename T, int Columns>
-int launch_pooled(const ConvGemm<T>& p, void* stream) {
-  using Tile = WgmmaTile<T, 128, Columns, 3, 2, false, RowOrder::kWindows>;
-  return launch(conv2d_wgmma_kernel<Tile, true>, gemm_grid<Tile>(p), stream, p);
+  using Tile = WgmmaTile<T, Rows, Columns, Stages, Blocks, Overlap>;
+  return launch(conv2d_wgmma_kernel<Tile>, gemm_grid<Tile>(p), stream, p);
 }
 
 }  // namespace
 
 template <typename T>
 int launch_conv2d_wgmma(const ConvGemm<T>& p, GemmTile tile, void* stream) {
-  if (p.pooled) {
-    if constexpr (sizeof(T) == 2)
-      if (tile_columns(tile) > 64) return launch_pooled<T, 128>(p, stream);
-    return launch_pooled<T, 64>(p, stream);
-  }
   switch (tile) {
     case GemmTile::k64x64:
       return launch_tile<T, 64, 64, 4, 3, true>(p, stream);

@@ -9,13 +9,6 @@
 
 namespace convkit::cuda {
 
-// Where a thread's rows in a block of a tile come from. wgmma gives warp w of a warpgroup rows 16 w to 16 w + 15 of
-// each 64, and a thread two of them, 8 apart.
-enum class RowOrder {
-  kPlain,    // as they are: the pixels of neighbouring taps of a row of the window are then neighbouring rows
-  kWindows,  // so that a thread's rows are 8 apart throughout, as a fused pooling needs it
-};
-
 // A tile of one operand in shared memory, `Lines` rows or columns by 128 bytes of products. A row's eight vectors of 16
 // bytes are permuted by the last bits of its number, so that equal vectors of eight rows lie in different banks.
 template <typename T, int Lines>
@@ -31,12 +24,11 @@ struct WgmmaOperand {
 
 // A block's warpgroups take all of its rows and 128 of its columns each, at most. Where Overlap, the products of a step
 // are under way while those of the next are started, which takes a stage more.
-template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap, RowOrder Order>
+template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap>
 struct WgmmaTile {
   using Element = T;
   static constexpr int kRows = Rows, kColumns = Columns;
-  static constexpr RowOrder kOrder = Order;
-  static constexpr int kMoreRows = Order == RowOrder::kPlain ? 8 : 0;         // for the taps of a row of the window
+  static constexpr int kMoreRows = 8;                                         // for the taps of a row of the window
   static constexpr int kDepth = kChannelBytes / static_cast<int>(sizeof(T));  // of a step
   static constexpr int kStep = 32 / static_cast<int>(sizeof(T));              // of an instruction
   static constexpr int kStages = Stages, kLag = Overlap ? 1 : 0;
@@ -56,15 +48,10 @@ struct WgmmaTile {
   using Sums = float[kRowTiles][kColumnTiles][4];
 
   static __device__ int first_column() { return static_cast<int>(threadIdx.x) / 128 * kWarpgroupColumns; }
-  // The number of the thread's i-th row of sums.
+  // Of the thread's i-th row of sums.
   static __device__ int row(int i) {
-    const int warp = static_cast<int>(threadIdx.x) / 32 % 4, first = static_cast<int>(threadIdx.x) % 32 / 4;
-    return first + (Order == RowOrder::kPlain ? i / 2 * 64 + warp * 16 + i % 2 * 8 : warp * 16 * kRowTiles + i * 8);
-  }
-  // Where shared memory has the row of that number.
-  static __device__ int line_of(int row) {
-    constexpr int kOfWarp = 16 * kRowTiles;
-    return Order == RowOrder::kPlain ? row : row % kOfWarp / 16 * 64 + row / kOfWarp * 16 + row % 16;
+    const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+    return i / 2 * 64 + warp * 16 + i % 2 * 8 + lane / 4;
   }
 
   // Starts to add the products of rows from `shift` on with the columns; wgmma_wait ends it.
