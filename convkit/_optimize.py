@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.nn.modules.utils import _pair
 from torch.nn.utils import parametrize
 
-from convkit._optimize_calls import RELU6_ALONE, rewrite_calls
+from convkit._optimize_calls import RELU6_ALONE, is_relu6, rewrite_calls
 from convkit._text import counted
 from convkit.nn import fused, modules
 from convkit.nn.rewritten import Rewritten, is_hooked
@@ -26,7 +26,7 @@ SWAPS = {
     nn.MaxPool2d: modules.MaxPool2d,
     nn.ReLU: modules.ReLU,
 }
-KNOWN = (*SWAPS, nn.BatchNorm2d, nn.ReLU6)
+KNOWN = (*SWAPS, nn.BatchNorm2d, nn.ReLU6, nn.Hardtanh)
 LARGEST_FUSED_WINDOW = 254  # positions of a pooling window whose winner fits a byte, beside the mark of none
 
 
@@ -50,6 +50,10 @@ class Report:
         lines += [f"  fused: {' + '.join(run)}" for run in self.fused]
         lines += [f"  left: {name or 'the model'}: {reason}" for name, reason in self.left.items()]
         return "\n".join(lines)
+
+
+def _is_known(module):
+    return isinstance(module, KNOWN) and (is_relu6(module) or not isinstance(module, nn.Hardtanh))
 
 
 def _reason_to_leave(module, places):
@@ -157,10 +161,12 @@ def _runs(owner, prefix, graph, left):
         if not steps or not isinstance(steps[0][1], nn.Conv2d) or steps[0][0] in left:
             continue
         run, steps = steps[:1], steps[1:]
-        for kind in (nn.BatchNorm2d, (nn.ReLU, nn.ReLU6), nn.MaxPool2d):
+        for kind in (nn.BatchNorm2d, (nn.ReLU, nn.Hardtanh), nn.MaxPool2d):
             if not steps or not isinstance(steps[0][1], kind) or steps[0][0] in left:
                 continue
             module = steps[0][1]
+            if isinstance(module, nn.Hardtanh) and not is_relu6(module):
+                break
             if kind is nn.MaxPool2d and not _is_fusible_pool(vars(module)):
                 continue
             if kind is nn.BatchNorm2d and module.running_mean is None:
@@ -188,12 +194,12 @@ def _fuse(run):
     for module in run[1:]:
         if isinstance(module, nn.BatchNorm2d):
             norm = module
-        elif isinstance(module, (nn.ReLU, nn.ReLU6)):
+        elif isinstance(module, (nn.ReLU, nn.Hardtanh)):
             relu = module
         else:
             pool = module
     max_pool = (pool.kernel_size, pool.stride, pool.padding) if pool else None
-    activation = "relu6" if isinstance(relu, nn.ReLU6) else "relu" if relu else None
+    activation = "relu6" if isinstance(relu, nn.Hardtanh) else "relu" if relu else None
     epilogue = {"activation": activation, "max_pool": max_pool}
     conv.__class__ = fused.FusedConv2d
     conv.fuse(norm, **epilogue)
@@ -212,8 +218,9 @@ def optimize(model):
     either can be trained, loaded and saved; ``model`` itself is left alone. :class:`torch.nn.Conv2d`, ``Linear``,
     ``MaxPool2d`` and ``ReLU`` become convkit's. A run of convolution, ``BatchNorm2d``, ``ReLU`` or ``ReLU6`` and
     ``MaxPool2d`` (each but the first may be absent) becomes one op where nobody else sees what lies between, whether a
-    ``forward`` calls modules or ``F.relu``, ``torch.relu``, ``x.relu()``, ``F.relu6`` (or ``F.hardtanh`` from 0 to 6)
-    and ``F.max_pool2d``, and wherever it calls a module again. ``BatchNorm2d`` is folded into the convolution's weight
+    ``forward`` calls modules or ``F.relu``, ``torch.relu``, ``x.relu()``, ``F.relu6`` and ``F.max_pool2d``, and
+    wherever it calls a module again. ``Hardtanh`` and ``F.hardtanh`` from 0 to 6 are ReLU6, and so are ``torch.clamp``
+    and ``x.clamp`` where no gradient is recorded. ``BatchNorm2d`` is folded into the convolution's weight
     while it is in evaluation mode: at each call, or, if ``model`` is in evaluation mode, here and now for all calls
     without gradient. Such a copy need not see later changes of the weights, until ``train()``, ``to()`` or
     ``load_state_dict()`` is called on it. ``train()`` and ``eval()`` work as before.
@@ -244,7 +251,7 @@ def optimize(model):
     model = copy.deepcopy(model, kept)
     report = Report()
     places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
-    known = {name: module for name, module in model.named_modules() if isinstance(module, KNOWN)}
+    known = {name: module for name, module in model.named_modules() if _is_known(module)}
     for name, module in known.items():
         if (reason := _reason_to_leave(module, places[module])) is not None:
             report.left[name] = reason
@@ -268,7 +275,7 @@ def optimize(model):
         report.swapped.update({name: type(module) for name, module in run})
     in_runs = {name for run in report.fused for name in run}
     for name, module in known.items():
-        if isinstance(module, nn.ReLU6) and name not in in_runs:
+        if is_relu6(module) and name not in in_runs:
             report.left.setdefault(name, RELU6_ALONE)
         if not model.training and isinstance(module, modules.Conv2d):
             module.freeze()

@@ -22,6 +22,7 @@ from convkit.ops.relu import relu
 
 RELUS = {F.relu: False, torch.relu: False, "relu": False, F.relu_: True, torch.relu_: True, "relu_": True}
 RELU6S = (F.relu6, F.hardtanh, F.hardtanh_)  # the latter two with limits of 0 and 6
+CLAMPS = (torch.clamp, torch.clip, torch.clamp_, torch.clip_, "clamp", "clip", "clamp_", "clip_")  # the same limits
 POOLS = (F.max_pool2d, torch.max_pool2d)
 POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 REWRITTEN = {"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "max_pool2d"}  # names in code that calls any of these
@@ -31,6 +32,11 @@ UNTRACED = {"isinstance", "type", "hasattr", "issubclass", "is_grad_enabled", "i
 UNTRACED |= {"random", "rand", "randn", "randint", "randperm", "item", "time", "is_tensor", "__class__", "checkpoint"}
 CHANGES = {"STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL", "STORE_SUBSCR", "DELETE_SUBSCR"}
 TORCH = str(Path(torch.__file__).parent)
+
+
+def is_relu6(module):
+    """Whether a module is nn.ReLU6 or a Hardtanh, its base, with the same limits."""
+    return isinstance(module, nn.Hardtanh) and (module.min_val, module.max_val) == (0, 6)
 
 
 def _modes():
@@ -140,12 +146,20 @@ class _Forward:
 
     def is_relu6(self, node):
         if node.op != "call_function" or node.target not in RELU6S:
-            return self.called(node, nn.ReLU6) is not None
+            return is_relu6(self.called(node, nn.Hardtanh))
         given = {**dict(zip(("input", "min_val", "max_val", "inplace"), node.args, strict=False)), **node.kwargs}
         return node.target is F.relu6 or (given.get("min_val"), given.get("max_val")) == (0, 6)
 
+    def is_clamp(self, node):
+        if node.op not in ("call_function", "call_method") or node.target not in CLAMPS:
+            return False
+        given = {**dict(zip(("input", "min", "max"), node.args, strict=False)), **node.kwargs}
+        limits = given.get("min"), given.get("max")
+        return "out" not in given and all(isinstance(v, int | float) for v in limits) and limits == (0, 6)
+
     def activation_of(self, node):
-        return "relu" if self.relu_of(node) is not None else "relu6" if self.is_relu6(node) else None
+        kinds = {"relu": self.relu_of(node) is not None, "relu6": self.is_relu6(node), "clamp": self.is_clamp(node)}
+        return next((kind for kind, holds in kinds.items() if holds), None)
 
     def pool_of(self, node):
         """The arguments of the max-pooling that a node is, None if it is none."""
@@ -220,10 +234,10 @@ class _Forward:
 def _calls_anything(graph, module):
     counts = Counter(node.target for node in graph.nodes if node.op == "call_module")
     shared = (n for n, count in counts.items() if count > 1)
-    functions = any(node.target in (*RELUS, *RELU6S, *POOLS) for node in graph.nodes if node.op.startswith("call_f"))
-    methods = any(node.target in RELUS for node in graph.nodes if node.op == "call_method")
-    kinds = (nn.ReLU, nn.ReLU6, nn.MaxPool2d)
-    return functions or methods or any(isinstance(module.get_submodule(n), kinds) for n in shared)
+    targets = (*RELUS, *RELU6S, *CLAMPS, *POOLS)
+    functions = any(node.target in targets for node in graph.nodes if node.op in ("call_function", "call_method"))
+    kinds = (nn.ReLU, nn.Hardtanh, nn.MaxPool2d)
+    return functions or any(isinstance(module.get_submodule(n), kinds) for n in shared)
 
 
 def _has_own_forward(module):

@@ -9,19 +9,25 @@ import math
 import warnings
 from numbers import Integral, Real
 
-import numpy as np
-import skorch
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.dataset import ValidSplit
 from torch import nn
 
-from convkit._skorch import Patience, whole_batches
 from convkit.models import mlp, small_cnn
+
+try:
+    import numpy as np
+    import skorch
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+    from skorch.dataset import ValidSplit
+
+    from convkit._skorch import Patience, whole_batches
+except ModuleNotFoundError as error:
+    message = f"convkit.sklearn needs {error.name}, which is not installed: pip install 'convkit[train]'"
+    raise ModuleNotFoundError(message, name=error.name) from None
 
 ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
 SOLVERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}

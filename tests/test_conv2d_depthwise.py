@@ -138,6 +138,29 @@ def test_rows_too_long_to_be_packed(layout):
     contract.hold(functools.partial(convkit.conv2d, **case.arguments, algorithm="depthwise"), "depthwise")
 
 
+# The narrower phases of the gradient would be cut into bands of more rows, of an input as wide: too large to be packed,
+# of AVX-512's vectors and of AVX2's.
+@pytest.mark.parametrize(("size", "padding"), [((256, 33), 1000), ((300, 17), 3000)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_phases_of_a_gradient_wider_than_the_input(size, padding, dtype):
+    case = shapes.Conv2dCase("wide", 1, 16, size, 16, (2, 2), (2, 2), (1, padding), groups=16)
+    check(case, "contiguous", dtype=dtype)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("window", [3, 5])
+@pytest.mark.parametrize(("channels", "size"), [(2, (1, 100_000)), (16, (1, 100_000)), (16, (500, 600))], ids=str)
+def test_the_gradient_of_the_weight_has_no_long_chain_of_additions(channels, size, window, layout):
+    """Of numbers of one sign, whose rounding errors add up."""
+    case = shapes.Conv2dCase(
+        "long", 1, channels, size, channels, (1, window), padding=(0, window // 2), groups=channels
+    )
+    tensors = [t.abs() for t in tensors_of(case, layout)]
+    grad_output = tensors_of(case, layout)[0].abs().flip(2)
+    contract = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
+    contract.hold(functools.partial(convkit.conv2d, **case.arguments), "depthwise")
+
+
 def test_explain_knows_what_is_packed():
     x, weight = torch.ones(1, 32, 9, 9), torch.ones(32, 1, 3, 3)
     plans = [

@@ -44,6 +44,13 @@ def test_second_copy():
     )
 
 
+def test_sklearn_without_its_extra():
+    message = import_error("import sys; sys.modules['skorch'] = None; import convkit.sklearn")
+    assert message == (
+        "ModuleNotFoundError: convkit.sklearn needs skorch, which is not installed: pip install 'convkit[train]'"
+    )
+
+
 @pytest.mark.parametrize("isa", ["avx1024", "AVX2"])
 def test_unknown_isa(isa):
     message = import_error("import convkit", CONVKIT_ISA=isa)

@@ -294,6 +294,50 @@ def test_relu6_called_as_a_function_or_twice(training):
     assert max(seen) > 6
 
 
+class Clamped(nn.Module):
+    """ReLU6 as Hardtanh and as clamp, in every way to write it; the last two have other limits."""
+
+    def __init__(self):
+        super().__init__()
+        convs = [nn.Conv2d(channels, 8, 1, bias=i != 3) for i, channels in enumerate([3] + [8] * 5)]
+        self.convs, self.act, self.hard = nn.ModuleList(convs), nn.Hardtanh(0, 6, inplace=True), nn.Hardtanh(-1, 6)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        x = self.act(self.convs[0](9 * x))
+        x = torch.clamp(self.norm(self.convs[1](x)), 0, 6)
+        x = F.max_pool2d(self.convs[2](9 * x).clamp_(min=0.0, max=6.0), 2)
+        x = self.convs[3](0 * x).clip(0, 6) + x  # at a limit, where the gradients of ReLU6 and clamp differ
+        return self.hard(self.convs[4](x)) + torch.clamp(self.convs[5](x), 0)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_hardtanh_and_clamp_with_the_limits_of_relu6(training):
+    torch.manual_seed(0)
+    model, x = Clamped().train(training), input_of(Clamped)
+    optimized, report = convkit.optimize(model)
+    assert sorted(report.fused) == [
+        ("convs.0", "act"), ("convs.1", "norm", "clamp()"), ("convs.2", "clamp_()", "max_pool2d()"),
+        ("convs.3", "clip()"),
+    ]  # fmt: skip
+    assert report.left == {}
+    assert_same(results(optimized, x), results(copy.deepcopy(model), x))
+    with torch.no_grad():
+        assert_same([optimized(x)], [copy.deepcopy(model)(x)])
+        with torch.profiler.profile() as profile:
+            optimized(x)
+    # Those of the last two, and the one behind a BatchNorm that trains.
+    assert [event.name for event in profile.events()].count("aten::clamp") == 2 + training
+
+
+def test_a_hardtanh_with_other_limits_is_not_looked_at():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Hardtanh(), nn.Conv2d(8, 8, 1), nn.Hardtanh(0, 6)).eval()
+    optimized, report = convkit.optimize(model)
+    assert (report.fused, report.left) == ([("2", "3")], {})
+    x = 9 * input_of(Functional)
+    assert_same([optimized(x)], [model(x)])
+
+
 def test_compiles_without_graph_breaks():
     optimized, _ = convkit.optimize(Functional().eval())
     x = input_of(Functional)

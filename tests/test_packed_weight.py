@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import convkit
 from convkit.testing.shapes import random
+from tests._tree import python
 
 # input size, weight size, stride, padding, dilation, groups
 CALLS = {
@@ -160,6 +161,28 @@ def test_the_op_refuses_bytes_that_were_made_for_something_else():
             op(input, weight, None, bad, *geometry, "none", [], "winograd")
     with pytest.raises(RuntimeError, match="conv2d_packed: it has no gradient"):
         op(input.requires_grad_(), weight, None, good, *geometry, "none", [], "winograd")
+
+
+def test_a_frozen_module_that_was_saved_runs_on_any_isa(tmp_path):
+    """What was packed for this one stays behind."""
+    module = convkit.nn.Conv2d(128, 48, 3, padding=1).eval()
+    module.freeze()
+    input = random((1, 128, 4, 4))
+    with torch.no_grad():
+        expected = module(input)
+        assert module._frozen[0].packed
+        copied = copy.deepcopy(module)
+        assert torch.equal(copied(input), expected)
+    path = str(tmp_path / "module.pt")
+    torch.save((module, input, expected), path)
+    code = (
+        f"import torch, convkit; module, input, expected = torch.load({path!r}, weights_only=False);"
+        "torch.set_grad_enabled(False); torch.testing.assert_close(module(input), expected, rtol=1e-4, atol=1e-4);"
+        "assert module._frozen[0].packed"
+    )
+    for isa in convkit._library._C.supported_isas():
+        process = python(code, CONVKIT_ISA=isa)
+        assert process.returncode == 0, process.stderr
 
 
 CHANGES = {

@@ -10,7 +10,9 @@ from convkit.ops.relu import relu
 
 def activate_and_pool(input, activation, max_pool, inplace=False):
     """The activation and the max-pooling of a block where they are no part of its convolution."""
-    if activation:
+    if activation == "clamp":  # to the values of ReLU6; its gradient passes at 0 and 6 too
+        input = input.clamp(0, 6)
+    elif activation:
         input = {"relu": relu, "relu6": functional.relu6}[activation](input, inplace)
     return max_pool2d(input, *max_pool) if max_pool else input
 

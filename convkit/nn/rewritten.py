@@ -22,10 +22,12 @@ def is_hooked(module):
 
 def run_block(conv, norm, input, activation, max_pool):
     """A convolution, a BatchNorm that is fused with it or None, an activation and max-pooling, as one op where they can
-    be."""
+    be. "clamp" is relu6 where no gradient is recorded."""
+    if activation == "clamp" and not torch.is_grad_enabled():
+        activation = "relu6"
     hooked = is_hooked(conv) or (norm is not None and is_hooked(norm))
     fuses = isinstance(conv, Conv2d) and not hooked and (norm is None or norm.is_folded)
-    if fuses and not (activation == "relu6" and input.is_cuda):
+    if fuses and activation != "clamp" and not (activation == "relu6" and input.is_cuda):
         input, padding = conv.padded(input)
         geometry = (conv.stride, padding, conv.dilation, conv.groups)
         return conv2d(input, *conv.operands(), *geometry, activation=activation, max_pool=max_pool)

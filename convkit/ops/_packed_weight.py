@@ -75,6 +75,9 @@ class FrozenWeight:
     packed: dict = field(default_factory=dict)
     last: tuple = (None, None)
 
+    def __getstate__(self):
+        return {"weight": self.weight, "packed": {}, "last": (None, None)}  # another machine may pack another way
+
     def run_again(self, input, bias, arguments):
         """conv2d of plain images on the CPU with the arguments of the last call, unchecked; None where that is not the
         call or a packed weight may serve it. In a network of many small layers the checks take longer than some of

@@ -64,6 +64,7 @@ Conv2dDepthwiseBlocking conv2d_depthwise_blocking(const Conv2dShape& s, Conv2dDi
   b.rows = rows.size, b.row_bands = rows.number;
   b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
   b.band_w = b.row + (s.kw - 1) * s.dilation_w / s.stride_w;
+  b.summed = pixels;
   b.splits = clamp(ceil_div(kMinTasks, b.channel_chunks), 1, max(s.n, 1));
   const int64_t taps = s.kh * s.kw;
   b.plane_floats = planes ? round_up(b.band_h * s.stride_w * b.band_w, 16) : packed ? b.band_h * s.iw * lanes : 0;
@@ -97,11 +98,17 @@ void conv2d_depthwise_backward_input(const Conv2dShape& s, const View4d<const T>
     return run_tasks(Conv2dDepthwise<T>{run, blocking, grad_output, weight, nullptr, grad_input, Activation::kNone},
                      kernels().conv2d_depthwise.of.get<T>().backward_input_by_twos);
   }
-  for_each_phase<T>(s, weight, grad_input,
-                    [&](const Conv2dShape& phase, const View4d<const T>& rotated, const View4d<T>& pixels) {
-                      const View4d<const T> of_channel{rotated.data, rotated.c, rotated.n, rotated.h, rotated.w};
-                      conv2d_depthwise<T>(phase, grad_output, of_channel, nullptr, Activation::kNone, pixels);
-                    });
+  // Cut as the largest phase, which alone conv2d_select looks at: a narrower one could get bands that do not fit.
+  const Conv2dShape largest = largest_phase(s);
+  auto blocking =
+      conv2d_depthwise_blocking(largest, kBackward, layout_of(largest, grad_output, grad_input.c, kBackward));
+  for_each_phase<T>(
+      s, weight, grad_input, [&](const Conv2dShape& phase, const View4d<const T>& rotated, const View4d<T>& pixels) {
+        const View4d<const T> of_channel{rotated.data, rotated.c, rotated.n, rotated.h, rotated.w};
+        blocking.row_bands = ceil_div(phase.oh, blocking.rows);
+        run_tasks(Conv2dDepthwise<T>{phase, blocking, grad_output, of_channel, nullptr, pixels, Activation::kNone},
+                  kernels().conv2d_depthwise.of.get<T>().forward);
+      });
 }
 
 #define CONVKIT_DEPTHWISE(T)                                                                                        \

@@ -46,11 +46,11 @@ int64_t least_extent(const Conv2dShape& s) {
   return s.kh == 3 ? (many ? 2 : 4) : many ? 4 : 7;
 }
 // The gradient of the weight, 3x3: at 4x4 pixels and 64 channels 1.13 times for one image, 0.41 for 64; at 2x2 pixels
-// and 128 channels its error is 3.7 times that of direct sums for 16 images, 2.7 for 64. 5x5: at 10x10 pixels 3.4, at
-// 12x12 3.0.
+// and 128 channels its error is 3.7 times that of direct sums for 16 images, 2.7 for 64. 5x5, half of input and
+// gradient zeros: at 12x12 pixels up to 5.3, at 13x13 4.9, at 14x14 4.5.
 int64_t least_extent_of_weight(const Conv2dShape& s) {
   constexpr int64_t kManyPixels = 256;  // 512 channels, 2x2 pixels, 64 images: 0.25 times; one image 1.7
-  return s.kh == 5 ? 12 : s.n * s.oh * s.ow >= kManyPixels ? least_extent(s) : 4;
+  return s.kh == 5 ? 14 : s.n * s.oh * s.ow >= kManyPixels ? least_extent(s) : 4;
 }
 
 // Direct sums of bfloat16 pairs take half as long. Against them 16 channels at 56x56 take 1.28 times as long, 32 0.92;

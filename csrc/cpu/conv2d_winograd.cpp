@@ -37,7 +37,7 @@ WinogradSizes winograd_sizes(const Conv2dShape& s) {
 }
 
 // The gradient of the weight of a small output has a few large terms for each weight: at 7x7 pixels the error of the
-// large tile is 3.3 to 5.3 times that of direct sums, at 12x12 2.1 to 4.3; that of the small tile 1.2 to 1.7 times.
+// large tile is 3.3 to 5.3 times that of direct sums, at 12x12 2.1 to 4.7; that of the small tile 1.2 to 1.7 times.
 WinogradSizes winograd_backward_weight_sizes(const Conv2dShape& s) {
   constexpr int64_t kLeastExtent = 12;
   return min(s.oh, s.ow) < kLeastExtent ? WinogradSizes{2, s.kh} : winograd_sizes(s);

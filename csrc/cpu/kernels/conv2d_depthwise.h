@@ -19,7 +19,9 @@ struct Conv2dDepthwiseBlocking {
   int64_t rows, row_bands;
   int64_t row;             // output columns, rounded up to whole vectors
   int64_t band_h, band_w;  // input rows, and columns of one stride phase, that a band of rows reads
-  int64_t splits;          // of backward_weight: the images are dealt to this many tasks, whose sums are added in order
+  // Of backward_weight: pixels whose products are added one after the other, and to how many tasks the images are
+  // dealt, whose sums are added in order.
+  int64_t summed, splits;
   // Scratch: the input band of one channel or of packed ones, the band of the gradient, row or band of the output, the
   // weights or sums of a chunk, and where each tap lies in the input band.
   int64_t plane_floats, row_floats, weight_floats, offset_floats;

@@ -1,5 +1,4 @@
 // Gradient of the weight of a depthwise convolution: the layouts and tiles of the forward one (conv2d_depthwise.inl).
-// Sums of a few hundred pixels are added to those of an image, and these to the task's.
 #pragma once
 
 #include "cpu/kernels/conv2d_depthwise.inl"
@@ -8,6 +7,33 @@ namespace convkit {
 namespace {
 
 constexpr int kDepthwiseTaps = 9;  // whose gradients are summed in registers together: those of a 3x3 window
+
+// Three arrays of sums, one after the other, so that no chain of additions is long: the task's, those of a part of an
+// image, those of a few hundred pixels.
+struct DepthwiseSums {
+  static constexpr int64_t kAdditions = 256;  // to those of a part
+
+  float* task;
+  int64_t floats, added = 0;
+
+  float* part() const { return task + floats; }
+  float* pixels() const { return task + 2 * floats; }
+  void end_pixels() {
+    add(pixels(), part());
+    count(1);
+  }
+  void count(int64_t additions) {
+    if ((added += additions) >= kAdditions) end_part();
+  }
+  void end_part() {
+    add(part(), task);
+    added = 0;
+  }
+  void add(float* from, float* to) const {
+    for (int64_t i = 0; i < floats; ++i) to[i] += from[i];
+    fill_zero(from, floats);
+  }
+};
 
 // ---- channels_last
 
@@ -81,39 +107,40 @@ constexpr DepthwiseFunctions<DepthwiseWeight> kDepthwiseWeightOf = {
     {{kDepthwiseWeight3<1, false>, kDepthwiseWeight3<1, true>},
      {kDepthwiseWeight3<2, false>, kDepthwiseWeight3<2, true>}}};
 
-// sums [kh, kw, channels] += the products of a band.
+// sums [kh, kw, channels] += the products of a band, which has one row if that is longer than `summed`.
 void depthwise_weight_band(const Conv2dShape& s, const View4d<const float>& x, const View4d<const float>& g,
-                           const DepthwiseTask& t, float* sums) {
+                           const DepthwiseTask& t, int64_t summed, DepthwiseSums& sums) {
   DepthwiseWeight p;
   p.grad_pixel = g.w;
-  p.sums = sums;
+  p.sums = sums.pixels();
   const float* const grad = g.data + t.n * g.n + t.channel;
+  int64_t end = summed;
   run_depthwise_tiles(s, x, t, kDepthwiseWeightOf, p, [&](DepthwiseWeight& tile, int64_t row, int64_t col) {
+    if (col >= end) sums.end_pixels(), end = col + summed;
     tile.grad = grad + row * g.h + col * g.w;
   });
+  sums.end_pixels();
 }
 
 // sums [kh, kw, channels] += the products of one image, a band after the other.
-void depthwise_weight_image(const Conv2dDepthwiseBackwardWeight& conv, DepthwiseTask t, float* scratch, float* sums,
-                            float* band_sums) {
+void depthwise_weight_image(const Conv2dDepthwiseBackwardWeight& conv, DepthwiseTask t, float* scratch,
+                            DepthwiseSums& sums) {
   const Conv2dShape& s = conv.shape;
   const Conv2dDepthwiseBlocking& b = conv.blocking;
   const View4d<const float>&x = conv.input, &g = conv.grad_output;
-  const int64_t floats = s.kh * s.kw * t.channels;
   float* const grad = scratch + b.plane_floats;
   for (; t.row < s.oh; t.row += b.rows) {
     t.rows = min(b.rows, s.oh - t.row);
-    fill_zero(band_sums, floats);
     if (b.layout == DepthwiseLayout::kChannelsLast) {
-      depthwise_weight_band(s, x, g, t, band_sums);
+      depthwise_weight_band(s, x, g, t, b.summed, sums);
     } else {
       const Range rows = depthwise_rows(s, t.row, t.rows), grad_rows{t.row, t.row + t.rows};
       pack_channels(x, x.data + t.n * x.n + t.channel * x.c, rows, s.iw, t.channels, scratch);
       pack_channels(g, g.data + t.n * g.n + t.channel * g.c, grad_rows, s.ow, t.channels, grad);
       depthwise_weight_band(s, packed_image<const float>(scratch, rows.begin, s.iw),
-                            packed_image<const float>(grad, t.row, s.ow), {0, t.row, t.rows, 0, t.channels}, band_sums);
+                            packed_image<const float>(grad, t.row, s.ow), {0, t.row, t.rows, 0, t.channels}, b.summed,
+                            sums);
     }
-    for (int64_t i = 0; i < floats; ++i) sums[i] += band_sums[i];
   }
 }
 
@@ -149,7 +176,7 @@ void depthwise_weight_taps(const float* plane, int64_t plane_row, const float* g
 
 // sums [channels, kh, kw] += the products of one image, a band after the other.
 void depthwise_weight_planes(const Conv2dDepthwiseBackwardWeight& conv, int64_t n, int64_t channel, int64_t channels,
-                             float* scratch, const int64_t* offsets, float* sums) {
+                             float* scratch, const int64_t* offsets, DepthwiseSums& sums) {
   const Conv2dShape& s = conv.shape;
   const Conv2dDepthwiseBlocking& b = conv.blocking;
   const View4d<const float>& g = conv.grad_output;
@@ -164,13 +191,15 @@ void depthwise_weight_planes(const Conv2dDepthwiseBackwardWeight& conv, int64_t 
       const float* source = g.data + n * g.n + (channel + c) * g.c;
       pack_phases(g, source, {{row, rows, s.oh}, 0, s.ow, 1, b.row, rows * b.row}, 1, grad);
       int64_t tap = 0;
-      for (float* sum = sums + c * taps; tap < taps;) {
+      for (float* sum = sums.part() + c * taps; tap < taps;) {
         const int64_t together = taps - tap >= kDepthwiseTaps ? kDepthwiseTaps : 1;
         const auto add = together == 1 ? depthwise_weight_taps<1> : depthwise_weight_taps<kDepthwiseTaps>;
-        add(plane.data, plane_row, grad, rows, s.ow, offsets + tap, sum + tap);
+        for (int64_t col = 0; col < s.ow; col += b.summed)  // more than once for a row alone
+          add(plane.data + col, plane_row, grad + col, rows, min(b.summed, s.ow - col), offsets + tap, sum + tap);
         tap += together;
       }
     }
+    sums.count(ceil_div(s.ow, b.summed));
   }
 }
 
@@ -181,17 +210,16 @@ void conv2d_depthwise_backward_weight(const Conv2dDepthwiseBackwardWeight& conv,
   const int64_t split = task / b.channel_chunks, taps = s.kh * s.kw;
   const bool lanes_are_channels = b.layout != DepthwiseLayout::kPlanes;
   float* total = scratch + b.plane_floats + b.row_floats;
-  float* sums = total + taps * channels;  // of one image
   int64_t* offsets = reinterpret_cast<int64_t*>(total + b.weight_floats);
   depthwise_offsets(s, b, offsets);
-  fill_zero(total, taps * channels);
+  DepthwiseSums sums{total, taps * channels};
+  fill_zero(total, 3 * sums.floats);
   for (int64_t n = split; n < s.n; n += b.splits) {
-    fill_zero(sums, taps * channels);
     if (lanes_are_channels)
-      depthwise_weight_image(conv, {n, 0, 0, channel, channels}, scratch, sums, sums + taps * channels);
+      depthwise_weight_image(conv, {n, 0, 0, channel, channels}, scratch, sums);
     else
       depthwise_weight_planes(conv, n, channel, channels, scratch, offsets, sums);
-    for (int64_t i = 0; i < taps * channels; ++i) total[i] += sums[i];
+    sums.end_part();
   }
   const View4d<float>& w = conv.grad_weight;
   float* result = w.data + split * conv.split_stride + channel * w.n;
