@@ -13,10 +13,14 @@ TESTS = Path(__file__).parent
 CORE = (
     "(test_values_and_gradients and (torch.float32 or torch.bfloat16)) or test_a_value_that_is_not_finite"
     " or test_integers_are_exact or test_special_windows or (test_same_bits and large) or mobilenet or seven or resnext"
+    " or few_ or knows_which_columns"
 )
 FILES = [
     str(TESTS / f"test_{name}.py")
-    for name in ("conv2d", "conv2d_depthwise", "conv2d_grouped", "conv2d_extremes", "linear", "conv_block")
+    for name in (
+        *("conv2d", "conv2d_backward_weight", "conv2d_depthwise", "conv2d_grouped", "conv2d_extremes"),
+        *("linear", "conv_block"),
+    )
 ]
 
 

@@ -86,7 +86,8 @@ void conv2d_direct_backward_weight(const Conv2dShape& shape, const View4d<const 
   drop_skipped_pixels(conv.shape, conv.input);
   join_rows(conv.shape, conv.input, grad_output);
   conv.blocking = conv2d_backward_weight_blocking(conv.shape, kernel);
-  run_split_tasks(conv, kernel.backward_weight);
+  const bool planes = conv.blocking.tile == BackwardWeightTile::kPlanes;
+  run_split_tasks(conv, planes ? kernel.backward_weight_planes : kernel.backward_weight);
 }
 
 }  // namespace convkit

@@ -76,6 +76,8 @@ Conv2dPlan conv2d_plan(const std::string& direction, const Conv2dShape& s, const
   plan.tile_rows = kernel.tile_rows, plan.tile_cols = kernel.tile_cols;
   if (problem.direction == Conv2dDirection::kBackwardWeight) {
     const Conv2dBackwardWeight conv{s, conv2d_backward_weight_blocking(s, kernel), {}, {}, {}, 0};
+    if (conv.blocking.tile == BackwardWeightTile::kPlanes)
+      plan.tile_rows = kernels().vector_floats, plan.tile_cols = kernel.planes_channels;
     plan.tasks = conv.tasks();
     plan.workspace_bytes = conv.blocking.scratch_bytes();
   } else {

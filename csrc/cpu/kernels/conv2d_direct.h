@@ -62,13 +62,17 @@ struct Conv2dDirect {
   int64_t block_floats() const { return blocking.weight_floats; }
 };
 
+// What a tile of the gradient of the weight is: input channels x output channels of one tap; the weights of all taps x
+// output channels; or, with output columns in the lanes, output channels x the weights of all taps.
+enum class BackwardWeightTile { kTap, kAllTaps, kPlanes };
+
 // The gradient of the weight: the reduction runs over pixels, in bands of `rows` x `cols` output pixels.
 struct Conv2dBackwardWeightBlocking {
   int64_t ic_chunk, ic_chunks, oc_chunk, oc_chunks;
   int64_t rows, row_bands, cols, col_bands;
   int64_t band_h, band_w;  // input rows, and columns of one stride phase
   int64_t splits;          // the bands of all images are dealt to this many tasks, whose sums are added in order
-  bool all_taps;           // the weights of all taps are rows of one tile; else one tap's, input channels
+  BackwardWeightTile tile;
   int64_t input_floats, grad_floats, table_floats, sum_floats;  // its scratch
 
   int64_t scratch_bytes() const { return (input_floats + grad_floats + table_floats + 2 * sum_floats) * 4; }
@@ -93,8 +97,10 @@ struct Conv2dDirectFunctions {
 
 struct Conv2dDirectKernels {
   int tile_rows, tile_cols;           // pixels x output channels of the register tile
+  int planes_channels;                // output channels of the tile of backward_weight_planes
   ByDtype<Conv2dDirectFunctions> of;  // of bfloat16 only where the ISA multiplies pairs of it
   void (*backward_weight)(const Conv2dBackwardWeight& conv, int64_t task, float* scratch);
+  void (*backward_weight_planes)(const Conv2dBackwardWeight& conv, int64_t task, float* scratch);
 };
 
 }  // namespace convkit

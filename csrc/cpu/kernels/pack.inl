@@ -10,9 +10,9 @@ namespace convkit {
 namespace {
 
 // One step of the transposition: swaps the off-diagonal Step x Step blocks of each 2 Step x 2 Step block.
-template <int Step, int... Lane>
+template <int Step, int Rows, int... Lane>
 inline void transpose_step(Vec* rows, std::integer_sequence<int, Lane...>) {
-  for (int i = 0; i < kLanes; ++i) {
+  for (int i = 0; i < Rows; ++i) {
     if (i & Step) continue;
     const Vec a = rows[i], b = rows[i + Step];
     rows[i] = pick(a, b, std::integer_sequence<int, (Lane & Step ? kLanes + Lane - Step : Lane)...>{});
@@ -20,13 +20,19 @@ inline void transpose_step(Vec* rows, std::integer_sequence<int, Lane...>) {
   }
 }
 
-// A kLanes x kLanes block of floats, in registers.
+// Blocks of Rows x Rows floats, as many side by side as a vector holds, in registers.
+template <int Rows = kLanes>
 inline void transpose(Vec* rows) {
   constexpr auto kAll = std::make_integer_sequence<int, kLanes>{};
-  transpose_step<1>(rows, kAll);
-  transpose_step<2>(rows, kAll);
-  if constexpr (kLanes >= 8) transpose_step<4>(rows, kAll);
-  if constexpr (kLanes >= 16) transpose_step<8>(rows, kAll);
+  transpose_step<1, Rows>(rows, kAll);
+  if constexpr (Rows >= 4) transpose_step<2, Rows>(rows, kAll);
+  if constexpr (Rows >= 8) transpose_step<4, Rows>(rows, kAll);
+  if constexpr (Rows >= 16) transpose_step<8, Rows>(rows, kAll);
+}
+
+template <int... Lane>
+inline Vec join_halves(Vec low, Vec high, std::integer_sequence<int, Lane...>) {
+  return pick(low, high, std::integer_sequence<int, (Lane < kLanes / 2 ? Lane : Lane + kLanes / 2)...>{});
 }
 
 // block[j][i] = source[i * from + j]
@@ -37,9 +43,31 @@ inline void load_transposed(const From* source, int64_t from, Vec* block) {
   transpose(block);
 }
 
+// The same as transpose_copy for up to half a vector of columns: in registers, two rows of the source to a vector.
+template <typename From, typename To>
+void transpose_half(const From* source, int64_t from, To* destination, int64_t to, int64_t rows, int64_t cols) {
+  constexpr int kHalf = kLanes / 2;
+  constexpr auto kAll = std::make_integer_sequence<int, kLanes>{};
+  for (int64_t i = 0; i < rows; i += kLanes) {
+    const int64_t height = min(kLanes, rows - i);
+    Vec block[kHalf];
+#pragma GCC unroll 8
+    for (int r = 0; r < kHalf; ++r) {
+      const Vec low = r < height ? load_first(source + (i + r) * from, cols) : Vec{};
+      block[r] = r + kHalf < height ? join_halves(low, load_first(source + (i + r + kHalf) * from, cols), kAll) : low;
+    }
+    transpose<kHalf>(block);
+#pragma GCC unroll 8
+    for (int r = 0; r < kHalf; ++r)
+      if (r < cols) store_first(destination + r * to + i, block[r], height);
+  }
+}
+
 // The same as transpose_copy for less than a vector of rows or columns.
 template <typename From, typename To>
 void transpose_narrow(const From* source, int64_t from, To* destination, int64_t to, int64_t rows, int64_t cols) {
+  if (cols > 1 && cols <= kLanes / 2 && rows >= kLanes / 2)
+    return transpose_half(source, from, destination, to, rows, cols);
   if (min(rows, cols) < kLanes / 4) {  // in registers most would be empty
     for (int64_t j = 0; j < cols; ++j)
       for (int64_t i = 0; i < rows; ++i) destination[j * to + i] = To(source[i * from + j]);
@@ -53,7 +81,9 @@ void transpose_narrow(const From* source, int64_t from, To* destination, int64_t
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) block[r] = r < height ? load_first(source + (i + r) * from + j, width) : Vec{};
       transpose(block);
-      for (int64_t r = 0; r < width; ++r) store_first(destination + (j + r) * to + i, block[r], height);
+#pragma GCC unroll 16
+      for (int r = 0; r < kLanes; ++r)
+        if (r < width) store_first(destination + (j + r) * to + i, block[r], height);
     }
   }
 }

@@ -1,5 +1,6 @@
 // Compiled once per ISA, as CONVKIT_ISA.
 #include "cpu/kernels/conv2d_backward_weight.inl"
+#include "cpu/kernels/conv2d_backward_weight_planes.inl"
 #include "cpu/kernels/conv2d_depthwise.inl"
 #include "cpu/kernels/conv2d_depthwise_backward_input.inl"
 #include "cpu/kernels/conv2d_depthwise_backward_weight.inl"
@@ -39,8 +40,10 @@ const KernelTable kTable = {
     .sum = {sum_channels_last, sum_contiguous},
     .conv2d_direct = {kTileRows,
                       kTileCols,
+                      kPlanesChannels,
                       {{conv2d_direct_forward<float>, conv2d_direct_pack_weight<float>}, kDirectPairs},
-                      conv2d_backward_weight},
+                      conv2d_backward_weight,
+                      conv2d_backward_weight_planes},
     .conv2d_winograd = {kLanes, kTileRows, kTileCols, conv2d_winograd_variant<4, 3>(), conv2d_winograd_variant<2, 3>(),
                         conv2d_winograd_variant<2, 5>()},
     .conv2d_depthwise = {kLanes,
