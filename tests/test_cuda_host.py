@@ -29,9 +29,13 @@ def product(k):
     return lambda x: (x[: 16 * k].view(16, k) @ x[16 * k : 24 * k].view(8, k).t()).reshape(-1)
 
 
+def wgmma_product(x):
+    return (x[:48].view(6, 8) @ x[128:].view(32, 8).repeat(2, 1).t()).reshape(-1)
+
+
 UNORDERED = "without a barrier|which nothing has been stored to"
 ABSENT = "the mask names a lane that has ended|deadlock: .* waits for its warp"
-# kernel of faults.cu -> (what the right one computes, what is said of the wrong one)
+# kernel of faults*.cu -> (what the right one computes, what is said of the wrong one)
 FAULTS = {
     "missing_barrier": (first(reversed_runs), UNORDERED),
     "missing_barrier_before_reuse": (reversed_runs, "without a barrier"),
@@ -66,6 +70,11 @@ FAULTS = {
     "copy_waited_for_too_early": (reversed_runs, "where an asynchronous copy has not been waited for"),
     "copy_without_barrier": (reversed_runs, f"{UNORDERED}|has not been waited for"),
     "copy_into_what_is_read": (reversed_runs, f"{UNORDERED}|has not been waited for"),
+    "wgmma_without_fence": (wgmma_product, "without fence_async_shared"),
+    "wgmma_before_arrival": (wgmma_product, "where an asynchronous copy has not been waited for"),
+    "wgmma_of_too_few_bytes": (wgmma_product, "deadlock: bytes that never arrive"),
+    "wgmma_without_barrier": (wgmma_product, f"{UNORDERED}|has not been waited for"),
+    "wgmma_of_what_is_overwritten": (wgmma_product, "has changed before its wait|without a barrier"),
 }
 # The same with a wrong map of lanes, which only the numbers show.
 LANE_MAPS = {

@@ -40,12 +40,15 @@ class Kernel:
     opcodes: tuple = ()  # regular expressions: each matches an instruction of every instance
     only: str = ""  # the instances that need the opcodes, by a regular expression of their signatures
     least_arch: int = 0  # where they need them
+    most_arch: int = 1000
 
 
 VECTORS = (r"LDG\.E\.(?:\w+\.)*128(?:\.\w+)*", r"STG\.E\.(?:\w+\.)*128(?:\.\w+)*")
 # Shared memory read 16 bytes at a time, multiply-adds, copies past the registers.
 FFMA = (r"LDS\.128", r"FFMA")
 COPIES = (r"LDGSTS\.E\.(?:\w+\.)*128(?:\.\w+)*",)
+# Products of a warpgroup, copies of many bytes by one instruction.
+HOPPER = (r"HGMMA\.64x\d+x\d+\.F32(?:\.BF16|\.TF32)?", r"UBLKCP[\w.]*", *COPIES)
 MATRICES = (r"HMMA\.1\w+\.F32(?:\.BF16|\.TF32)?", *COPIES)
 
 # "file/kernel"
@@ -53,6 +56,7 @@ KERNELS = {
     "bias/add_parts_kernel": Kernel(),
     "bias/channel_sums_channels_last_kernel": Kernel(),
     "bias/channel_sums_kernel": Kernel(),
+    "channels_last/channels_last_kernel": Kernel(opcodes=VECTORS[1:]),
     "conv2d_depthwise/depthwise_kernel": Kernel(),
     "conv2d_depthwise_backward_weight/add_parts_kernel": Kernel(),
     "conv2d_depthwise_backward_weight/backward_weight_kernel": Kernel(),
@@ -72,6 +76,7 @@ KERNELS = {
     "conv2d_mma_backward_weight/conv2d_mma_backward_weight_kernel": Kernel(opcodes=MATRICES[:1], least_arch=80),
     "conv2d_prepare/conv2d_prepare_kernel": Kernel(blocks=4),
     "conv2d_prepare/conv2d_sum_splits_kernel": Kernel(blocks=4),
+    "conv2d_wgmma/conv2d_wgmma_kernel": Kernel(opcodes=HOPPER, least_arch=90, most_arch=90),
     "device/any_kernel": Kernel(),
     "max_pool2d/forward_channels_last_kernel": Kernel(opcodes=VECTORS),
     "max_pool2d/forward_channels_last_square_kernel": Kernel(blocks=2, opcodes=VECTORS),
@@ -178,6 +183,10 @@ def test_static_shared_memory_is_within_the_limit_and_there_is_no_local_memory(n
 def test_opcodes(name):
     kernel = KERNELS[name]
     for instance in instances():
-        if instance.name == name and instance.arch >= kernel.least_arch and re.search(kernel.only, instance.signature):
+        if (
+            instance.name == name
+            and kernel.least_arch <= instance.arch <= kernel.most_arch
+            and re.search(kernel.only, instance.signature)
+        ):
             for pattern in kernel.opcodes:
                 assert any(re.fullmatch(pattern, opcode) for opcode in instance.opcodes), (str(instance), pattern)

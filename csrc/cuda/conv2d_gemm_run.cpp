@@ -58,13 +58,30 @@ GemmUnit unit_for(const GemmCall& call, const ConvGemm<T>& p) {
   return call.unit == GemmUnit::kTensor16 ? GemmUnit::kHopper16 : call.unit;
 }
 
-// The image, or a copy that tensor cores' kernels read by vectors of channels, if they take whole ones of a group.
+// Products of each element of an image from which on a copy of it pays that is read by vectors. On an H200, contiguous
+// images: 256 channels 56x56 to 64 in bfloat16, 64 products, 202 us with a copy and 114 without; 64 to 256, 256
+// products, 165 and 223; 3x3 windows 512 to 512, 288 and 875.
+int64_t least_products(GemmUnit unit, bool of_weight) {
+  if (unit == GemmUnit::k3xTf32) return 1000;
+  if (unit == GemmUnit::kTf32) return of_weight ? 400 : 200;
+  return of_weight ? 0 : 200;
+}
+
+// Products that a convolution makes of an element of its input.
+int64_t forward_products(const Conv2dShape& s) { return s.group_oc() * s.kh * s.kw / (s.stride_h * s.stride_w); }
+
+// Whether an image is read by vectors of the channels of a group: as it is, or copied.
+template <typename T>
+bool takes_vectors(GemmUnit unit, int64_t groups, const Tensor& image, int64_t products, bool of_weight) {
+  const int64_t channels = image.size(1) / groups;
+  if (unit == GemmUnit::kFfma || channels % (16 / sizeof(T)) != 0) return false;
+  return products >= least_products(unit, of_weight) || load_vector(const_view<T>(image), channels) > 1;
+}
+
+// The image, or a copy of it that can be read so.
 template <typename T>
 Tensor by_vectors(const GemmCall& call, const Tensor& image) {
-  constexpr int64_t kLanes = 16 / sizeof(T);
-  const int64_t channels = image.size(1) / call.shape.groups;
-  if (call.unit == GemmUnit::kFfma || channels % kLanes != 0 || image.numel() == 0) return image;
-  if (load_vector(const_view<T>(image), channels) > 1) return image;
+  if (load_vector(const_view<T>(image), image.size(1) / call.shape.groups) > 1) return image;
   const Tensor copy = empty(image.sizes(), true, image.scalar_type(), image);
   const ChannelsLast<T> problem{const_view<T>(image), data<T>(copy), image.size(0),
                                 image.size(1),        image.size(2), image.size(3)};
@@ -89,8 +106,8 @@ int launch_backward_weight(const GemmCall& call, const ConvGemm<T, float>& p, Ge
 
 // Calls f(T{}) with the type that the unit multiplies.
 template <typename F>
-void dispatch_gemm(const GemmCall& call, ScalarType dtype, const F& f) {
-  if (call.unit != GemmUnit::kTensor16) return f(float{});
+void dispatch_gemm(GemmUnit unit, ScalarType dtype, const F& f) {
+  if (unit != GemmUnit::kTensor16) return f(float{});
   if (dtype == ScalarType::Half) return f(Half{});
   f(BFloat16{});
 }
@@ -139,10 +156,11 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
                          const Tensor& grad_weight) {
   const View4d<float> nowhere{nullptr, grad_weight.stride(0), grad_weight.stride(1), grad_weight.stride(2),
                               grad_weight.stride(3)};
-  const bool whole = input.size(1) / call.shape.groups % (16 / sizeof(T)) == 0 &&
-                     grad_output.size(1) / call.shape.groups % (16 / sizeof(T)) == 0;
-  const Tensor x = whole ? by_vectors<T>(call, input) : input,
-               y = whole ? by_vectors<T>(call, grad_output) : grad_output;
+  const int64_t groups = call.shape.groups, products = forward_products(call.shape);
+  const bool vectors = takes_vectors<T>(call.unit, groups, input, products, true) &&
+                       takes_vectors<T>(call.unit, groups, grad_output, products, true);
+  const Tensor x = vectors ? by_vectors<T>(call, input) : input;
+  const Tensor y = vectors ? by_vectors<T>(call, grad_output) : grad_output;
   auto p = backward_weight_gemm<T>(call.shape, const_view<T>(x), const_view<T>(y), nowhere);
   p.chunk = chunk_of(call.unit);
   const GemmCut cut = cut_backward_weight_gemm(p, call.unit, grad_weight.numel());
@@ -166,16 +184,21 @@ void run_backward_weight(const GemmCall& call, const Tensor& grad_output, const 
 
 }  // namespace
 
-bool is_pooled_apart(GemmUnit unit, int64_t channels) {
-  const bool whole = channels % (unit == GemmUnit::kTf32 ? 4 : 8) == 0;
-  return whole && has_wgmma() && (unit == GemmUnit::kTf32 || unit == GemmUnit::kTensor16);
+bool uses_wgmma(GemmUnit unit, const Conv2dShape& shape, const Tensor& input) {
+  if (!has_wgmma() || (unit != GemmUnit::kTf32 && unit != GemmUnit::kTensor16)) return false;
+  bool vectors = false;
+  dispatch_gemm(unit, input.scalar_type(), [&](auto zero) {
+    vectors = takes_vectors<decltype(zero)>(unit, shape.groups, input, forward_products(shape), false);
+  });
+  return vectors;
 }
 
 void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
                        const Tensor& output) {
-  dispatch_gemm(call, output.scalar_type(), [&](auto zero) {
+  dispatch_gemm(call.unit, output.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const Tensor x = by_vectors<T>(call, input);
+    const bool vectors = takes_vectors<T>(call.unit, call.shape.groups, input, forward_products(call.shape), false);
+    const Tensor x = vectors ? by_vectors<T>(call, input) : input;
     const auto p = forward_gemm<T>(call.shape, const_view<T>(x), const_view<T>(weight), view<T>(output));
     run_gemm<T>(call, p, epilogue, true, output);
   });
@@ -183,7 +206,7 @@ void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& 
 
 void linear_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
                       const Tensor& output) {
-  dispatch_gemm(call, output.scalar_type(), [&](auto zero) {
+  dispatch_gemm(call.unit, output.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const View4d<const T> x{const_data<T>(input), 0, input.stride(1), 0, input.stride(0)};
     const View4d<const T> w{const_data<T>(weight), weight.stride(0), weight.stride(1), 0, 0};
@@ -195,9 +218,11 @@ void linear_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& w
 void backward_input_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& weight,
                               const Tensor& grad_input) {
   const int64_t total = phase_total(call.shape);
-  dispatch_gemm(call, grad_input.scalar_type(), [&](auto zero) {
+  dispatch_gemm(call.unit, grad_input.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const Tensor y = by_vectors<T>(call, grad_output);
+    const Conv2dShape& s = call.shape;
+    const bool vectors = takes_vectors<T>(call.unit, s.groups, grad_output, s.group_ic() * s.kh * s.kw, false);
+    const Tensor y = vectors ? by_vectors<T>(call, grad_output) : grad_output;
     for (int64_t first = 0; first < total; first += kMaxPhases) {
       const auto p =
           backward_input_gemm<T>(call.shape, const_view<T>(y), const_view<T>(weight), view<T>(grad_input), first);
@@ -208,7 +233,7 @@ void backward_input_gemm_into(const GemmCall& call, const Tensor& grad_output, c
 
 void backward_weight_gemm_into(const GemmCall& call, const Tensor& grad_output, const Tensor& input,
                                const Tensor& grad_weight) {
-  dispatch_gemm(call, grad_weight.scalar_type(),
+  dispatch_gemm(call.unit, grad_weight.scalar_type(),
                 [&](auto zero) { run_backward_weight<decltype(zero)>(call, grad_output, input, grad_weight); });
 }
 

@@ -25,7 +25,7 @@ struct GemmEpilogue {
 };
 
 // Whether a convolution runs by Hopper's instructions, whose kernel does not pool.
-bool is_pooled_apart(GemmUnit unit, int64_t channels);
+bool uses_wgmma(GemmUnit unit, const Conv2dShape& shape, const Tensor& input);
 
 void forward_gemm_into(const GemmCall& call, const Tensor& input, const Tensor& weight, const GemmEpilogue& epilogue,
                        const Tensor& output);

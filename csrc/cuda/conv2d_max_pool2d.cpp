@@ -18,11 +18,11 @@ constexpr const char* kOp = "conv2d_max_pool2d";
 constexpr int64_t kFusedDepth = 320;
 
 // Whether the convolution's own kernel should pool.
-bool fuses(const Conv2dCall& call, const Pool2dShape& pool, ScalarType dtype) {
-  const auto unit = gemm_unit(call.algorithm, dtype);
+bool fuses(const Conv2dCall& call, const Pool2dShape& pool, const Tensor& input) {
+  const auto unit = gemm_unit(call.algorithm, input.scalar_type());
   if (call.algorithm == Conv2dAlgorithm::kGeneric)  // where no window lies over another
     return pool.stride_h >= pool.kh && pool.stride_w >= pool.kw;
-  if (!unit || is_pooled_apart(*unit, call.shape.group_ic())) return false;
+  if (!unit || uses_wgmma(*unit, call.shape, input)) return false;
   const bool shallow = call.shape.group_ic() * call.shape.kh * call.shape.kw <= kFusedDepth;
   const bool is_2x2 = pool.kh == 2 && pool.kw == 2 && pool.stride_h == 2 && pool.stride_w == 2;
   return is_2x2 && pool.pad_h == 0 && pool.pad_w == 0 && (shallow || *unit == GemmUnit::kTensor16);
@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2d(const Tensor& input, const Tensor& 
                                   : empty({&none, 1}, false, ScalarType::Byte, input);
   if (output.numel() == 0) return {output, taps};
   const Tensor* wanted = return_taps ? &taps : nullptr;
-  if (fuses(call, pool, input.scalar_type()))
+  if (fuses(call, pool, input))
     run_fused(call, pool, input, weight, bias, output, wanted);
   else
     max_pool2d_forward(kOp, {pool, call.channels_last, call.relu}, run_conv2d(call, input, weight, bias), output,

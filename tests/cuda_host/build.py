@@ -60,7 +60,7 @@ def _write_ninja(library):
     lines += ["rule link", f"  command = {CXX} {link}"]
     csrc = ROOT / "csrc"
     groups = [
-        (["-x", "c++", *KERNELS], [*sorted((csrc / "cuda").glob("*.cu")), HERE / "faults.cu"]),
+        (["-x", "c++", *KERNELS], [*sorted((csrc / "cuda").glob("*.cu")), *sorted(HERE.glob("*.cu"))]),
         (SHIM, sorted(HERE.glob("*.cpp"))),
         (OPS_FLAGS, [*sorted((csrc / "cuda").glob("*.cpp")), *sorted((csrc / "common").glob("*.cpp"))]),
     ]

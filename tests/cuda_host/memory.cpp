@@ -172,6 +172,8 @@ void begin_launch(const void* data, size_t bytes) {
   parameters = static_cast<const char*>(data), parameters_end = parameters + bytes;
 }
 
+uint32_t current_block() { return block; }
+
 void begin_block(size_t bytes) {
   ++block;
   shared_size = bytes;

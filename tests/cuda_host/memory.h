@@ -15,6 +15,7 @@ void forget_global_memory();
 
 void begin_launch(const void* parameters, size_t bytes);
 void begin_block(size_t shared_bytes);
+uint32_t current_block();  // the number of blocks begun so far
 
 // cp.async: the bytes arrive in shared memory, as a store of this thread, when it waits for their group; until then
 // nobody may look at them. An invalid copy stores zeros and reads nothing.

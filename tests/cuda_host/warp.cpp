@@ -122,8 +122,16 @@ struct Loaded {
 struct WgmmaGroups {
   std::vector<Loaded> open;
   std::vector<std::vector<Loaded>> closed;
+  uint32_t block = 0;  // whose they are
 };
-WgmmaGroups wgmma_groups[kWarp];  // by warp
+
+// Of the running warp. A block that failed leaves some behind.
+WgmmaGroups& wgmma_groups() {
+  static WgmmaGroups groups[kWarp];
+  WgmmaGroups& own = groups[position().warp];
+  if (own.block != current_block()) own = {{}, {}, current_block()};
+  return own;
+}
 
 // 32 bytes of a row of a matrix whose rows of 128 bytes have their vectors of 16 bytes permuted.
 void load_row(uint64_t matrix, int row, char (&bytes)[32]) {
@@ -133,7 +141,7 @@ void load_row(uint64_t matrix, int row, char (&bytes)[32]) {
     const auto* from = reinterpret_cast<const char*>(base + (at ^ (at / 128 % 8 * 16)));
     check_async_load(from, 16);
     std::memcpy(bytes + half, from, 16);
-    Loaded& loaded = wgmma_groups[position().warp].open.emplace_back();
+    Loaded& loaded = wgmma_groups().open.emplace_back();
     loaded.from = from;
     std::memcpy(loaded.bytes, from, 16);
   }
@@ -169,13 +177,13 @@ void run_wgmma(Lanes& lanes) {
 }
 
 void run_wgmma_commit(Lanes&) {
-  WgmmaGroups& groups = wgmma_groups[position().warp];
+  WgmmaGroups& groups = wgmma_groups();
   groups.closed.push_back(std::move(groups.open));
   groups.open.clear();
 }
 
 void run_wgmma_wait(Lanes& lanes) {
-  auto& closed = wgmma_groups[position().warp].closed;
+  auto& closed = wgmma_groups().closed;
   while (std::ssize(closed) > *static_cast<int*>(lanes[0])) {
     for (const Loaded& loaded : closed.front()) {
       check_async_load(loaded.from, 16);
