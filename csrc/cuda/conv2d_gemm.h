@@ -1,5 +1,5 @@
-// A convolution, or a gradient of one, as a product of matrices that are never formed. The kernels of conv2d_ffma.cu,
-// conv2d_mma.cu, conv2d_ffma_backward_weight.cu and conv2d_mma_backward_weight.cu take it. No torch.
+// A convolution, or a gradient of one, as a product of matrices that are never formed. The kernels of conv2d_ffma*.cu,
+// conv2d_mma*.cu and conv2d_wgmma.cu take it. No torch.
 //
 // Forward: rows are output pixels, columns the filters of a group, and a product runs over the taps and channels of the
 // window ("depth"). backward_input is the same on grad_output, with a phase for every position modulo the stride.
@@ -58,7 +58,7 @@ struct ConvGemm {
   bool pooled = false, output_is_channels_last = false;
   uint8_t* taps = nullptr;
   const GemmTap* table = nullptr;
-  const T* packed = nullptr;  // weights, [phase][group][depth][columns] or [phase][group][columns][depth]
+  const T* packed = nullptr;  // weights, by phase and group as Packing says
   int32_t columns;            // filters rounded up to whole tiles
   // Strides of the unpacked weight.
   const T* weight = nullptr;
@@ -69,12 +69,12 @@ struct ConvGemm {
 
 // Where and in which precision the products are computed.
 enum class GemmUnit {
-  kFfma,      // float32 multiply-adds
-  kTf32,      // tensor cores; float32 operands lose 13 bits
-  k3xTf32,    // tensor cores; float32 operands in two parts, three products
-  kTensor16,  // tensor cores; bfloat16 and float16
-  kHopperTf32,
-  kHopper16  // the same by Hopper's own instructions
+  kFfma,        // float32 multiply-adds
+  kTf32,        // tensor cores; float32 operands lose 13 bits
+  k3xTf32,      // tensor cores; float32 operands in two parts, three products
+  kTensor16,    // tensor cores; bfloat16 and float16
+  kHopperTf32,  // by Hopper's own instructions
+  kHopper16,
 };
 
 constexpr bool is_hopper(GemmUnit unit) { return unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16; }

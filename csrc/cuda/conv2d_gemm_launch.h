@@ -35,10 +35,11 @@ int launch_conv2d_ffma_backward_weight(const ConvGemm<float>& problem, GemmTile 
 // multiplied in three terms.
 template <typename T>
 int launch_conv2d_mma(const ConvGemm<T>& problem, bool three_terms, GemmTile tile, void* stream);
-// The same by Hopper's instructions, sm_90a, for inputs that are read by vectors.
-template <typename T>
-int launch_conv2d_wgmma(const ConvGemm<T>& problem, GemmTile tile, void* stream);
 template <typename T>
 int launch_conv2d_mma_backward_weight(const ConvGemm<T, float>& problem, bool three_terms, GemmTile tile, void* stream);
+
+// By Hopper's own instructions, sm_90a, for inputs that are read by vectors. float32 is rounded to TF32.
+template <typename T>
+int launch_conv2d_wgmma(const ConvGemm<T>& problem, GemmTile tile, void* stream);
 
 }  // namespace convkit::cuda
