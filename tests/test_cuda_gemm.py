@@ -95,6 +95,22 @@ def test_edge_cases(strict, case, algorithm, dtype, contract):
     exact.hold_results(results_of(strict, case, tensors, grad_output, layout, algorithm)[:3], contract)
 
 
+@UNITS
+@FORMATS
+@pytest.mark.parametrize("size", [(0, 64, 5, 6), (2, 64, 0, 6)], ids=["no_image", "no_row"])
+def test_empty_images(strict, size, layout, algorithm, dtype, contract):
+    """Channels and products enough that contiguous images would be copied channels_last."""
+    input, bias = shapes.LAYOUTS[layout](torch.empty(size, dtype=dtype)), shapes.random((128,), dtype)
+    weight = torch.ones(128, 64, 3, 3, dtype=dtype)
+    arguments = [1, 1], [2, 2, 1, 1], [1, 1], 1
+    output = strict.conv2d(input, weight, bias, *arguments, "none", algorithm)
+    assert output.shape == (size[0], 128, size[2] + 2, 6)
+    assert torch.equal(output, bias.view(1, -1, 1, 1).expand_as(output))
+    grad_output = shapes.LAYOUTS[layout](torch.ones_like(output))
+    grad_weight = strict.conv2d_backward_weight(grad_output, input, [128, 64, 3, 3], False, *arguments, algorithm)
+    assert torch.equal(grad_weight, torch.zeros_like(weight))
+
+
 @pytest.mark.parametrize("kind", ["same_sign", "offset"])
 @pytest.mark.parametrize("algorithm", ["direct", "3xtf32"])
 def test_float32_sums_that_do_not_cancel(strict, multiprocessors, algorithm, kind):
