@@ -111,6 +111,17 @@ def test_empty_images(strict, size, layout, algorithm, dtype, contract):
     assert torch.equal(grad_weight, torch.zeros_like(weight))
 
 
+@pytest.mark.parametrize("algorithm", ["auto", "auto_tf32"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_positions_beyond_32_bits(strict, dtype, algorithm):
+    """The last window lies 2**32 rows below the only pixel, and must not meet it."""
+    input, weight = torch.ones(1, 8, 1, 1, dtype=dtype), torch.ones(4, 8, 1, 1, dtype=dtype)
+    output = strict.conv2d(input, weight, None, [2**16, 1], [0, 2**32, 0, 0], [1, 1], 1, "none", algorithm)
+    assert output.shape == (1, 4, 2**16 + 1, 1)
+    assert (output[:, :, 0] == 8).all()
+    assert (output[:, :, 1:] == 0).all()
+
+
 @pytest.mark.parametrize("kind", ["same_sign", "offset"])
 @pytest.mark.parametrize("algorithm", ["direct", "3xtf32"])
 def test_float32_sums_that_do_not_cancel(strict, multiprocessors, algorithm, kind):

@@ -16,7 +16,9 @@ std::string refuse_sizes(const Conv2dShape& s) {
   for (const int64_t extent : extents)
     if (extent > kLargest) return concat("a size or stride of ", extent, " is above ", kLargest);
   const int64_t window_h = (s.kh - 1) * s.dilation_h, window_w = (s.kw - 1) * s.dilation_w;
-  if (max(max(window_h, window_w), max(s.pad_top, s.pad_left)) > kLargest) return "its window or padding is too large";
+  const int64_t last = max((s.oh - 1) * s.stride_h, (s.ow - 1) * s.stride_w);
+  if (max(max(max(window_h, window_w), last), max(s.pad_top, s.pad_left)) > kLargest)
+    return "its window or padding is too large";
   if (s.kh * s.kw > kLargest || max(s.group_ic(), s.group_oc()) * s.kh * s.kw > kLargest)
     return "a window has too many products";
   if (s.groups > kLargestGrid) return concat("more than ", kLargestGrid, " groups");
