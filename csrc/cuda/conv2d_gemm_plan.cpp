@@ -156,7 +156,7 @@ int64_t more_pixels(const ConvGemm<T>& p, const GemmPhase& phase) {
 // Not where an input is read two apart or by fewer channels than a step has, nor where too many rows are in vain.
 template <typename T>
 void shift_rows(ConvGemm<T>& p) {
-  constexpr int kMoreRows = 8, kMostWaste = 4;
+  constexpr int kMostWaste = 4;
   if (p.stride_w != 1 || p.channels % (kChannelBytes / static_cast<int>(sizeof(T)))) return;
   int32_t widest = 1;
   for (int i = 0; i < p.phase_count; ++i) {

@@ -28,7 +28,6 @@ template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overla
 struct WgmmaTile {
   using Element = T;
   static constexpr int kRows = Rows, kColumns = Columns;
-  static constexpr int kMoreRows = 8;                                         // for the taps of a row of the window
   static constexpr int kDepth = kChannelBytes / static_cast<int>(sizeof(T));  // of a step
   static constexpr int kStep = 32 / static_cast<int>(sizeof(T));              // of an instruction
   static constexpr int kStages = Stages, kLag = Overlap ? 1 : 0;
