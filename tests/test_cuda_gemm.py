@@ -191,6 +191,24 @@ def test_infinities_and_nans_stay(strict, algorithm):
     assert torch.equal(output.isfinite(), expected.isfinite())
 
 
+@FORMATS
+@pytest.mark.parametrize("capability", [80, 90])
+def test_tf32_is_rounded(strict, multiprocessors, capability, layout):
+    """Not cut, as tensor cores would: 1 + 2**-11 to 1 + 2**-10, ties away from zero, in both operands."""
+    multiprocessors(4, capability)
+    rounded, cut = 1 + 2.0**-10, 1 + 2.0**-11
+    for x, w in ((cut, 1.0), (1.0, -cut)):
+        input = shapes.LAYOUTS[layout](torch.full((1, 64, 4, 9), x))
+        weight = torch.full((64, 64, 1, 3), w)
+        for result in (
+            strict.conv2d(input, weight, None, [1, 1], [0] * 4, [1, 1], 1, "none", "tf32"),
+            strict.conv2d_backward_input(input, weight, [1, 64, 4, 11], True, [1, 1], [0] * 4, [1, 1], 1, "tf32")[
+                :, :, :, 2:-2
+            ],
+        ):
+            assert (result == 3 * 64 * rounded * (1.0 if w > 0 else -1.0)).all()
+
+
 POOLED_CASES = (
     Conv2dCase("pooled", 2, 8, (9, 10), 70, padding=(1, 1)),
     Conv2dCase("pooled_strided", 3, 3, (17, 15), 20, (3, 3), (2, 1), (1, 1)),
