@@ -80,12 +80,10 @@ enum class GemmUnit {
 
 constexpr bool is_hopper(GemmUnit unit) { return unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16; }
 
-// Rows x columns of the tile of a block: 64x128 and 128x256 only with Hopper's instructions.
-enum class GemmTile { k64x64, k64x128, k128x64, k128x128, k128x256 };
+// Rows x columns of the tile of a block: 64x128 only with Hopper's instructions.
+enum class GemmTile { k64x64, k64x128, k128x64, k128x128 };
 constexpr int tile_rows(GemmTile tile) { return tile == GemmTile::k64x64 || tile == GemmTile::k64x128 ? 64 : 128; }
-constexpr int tile_columns(GemmTile tile) {
-  return tile == GemmTile::k128x256 ? 256 : tile == GemmTile::k64x64 || tile == GemmTile::k128x64 ? 64 : 128;
-}
+constexpr int tile_columns(GemmTile tile) { return tile == GemmTile::k64x64 || tile == GemmTile::k128x64 ? 64 : 128; }
 
 // Rows of a phase: pixels, or four for every window of a fused pooling.
 template <typename T, typename Out>

@@ -37,7 +37,7 @@ ConvGemm<T, Out> gemm_over(const View4d<const T>& input, int64_t n, int64_t ih, 
   p.input = input;
   p.n = n, p.ih = ih, p.iw = iw, p.channels = channels, p.filters = filters;
   p.stride_h = p.stride_w = 1;
-  p.columns = round_up(filters, filters > 128 ? 256 : filters > 64 ? 128 : 64);  // whole tiles
+  p.columns = round_up(filters, filters > 64 ? 128 : 64);  // whole tiles
   p.vector = load_vector(input, channels);
   return p;
 }

@@ -151,8 +151,6 @@ int launch_conv2d_wgmma(const ConvGemm<T>& p, GemmTile tile, void* stream) {
       return launch_tile<T, 128, 64, 3, 2, false>(p, stream);
     case GemmTile::k128x128:
       return launch_tile<T, 128, 128, 3, 2, false>(p, stream);
-    case GemmTile::k128x256:
-      return launch_tile<T, 128, 256, 4, 1, true>(p, stream);
   }
   return 0;
 }
