@@ -50,6 +50,7 @@ TILE_CASES = (
     # Channels by 64: the taps of a row of the window share what is loaded.
     Conv2dCase("rows_of_taps", 2, 64, (5, 9), 70, padding=(1, 1)),
     Conv2dCase("rows_of_dilated_taps", 1, 64, (7, 20), 12, (2, 3), (2, 1), (1, 2), (1, 2)),
+    Conv2dCase("rows_of_nine_taps", 1, 64, (2, 40), 12, (1, 9), padding=(0, 4)),
     Conv2dCase("rows_of_taps_in_phases", 2, 12, (4, 21), 64, (3, 4), (2, 2), (1, 1)),
     Conv2dCase("rows_of_taps_in_parts", 1, 128, (3, 9), 8, padding=(1, 1)),
     Conv2dCase("chunks_of_pixels", 1, 8, (49, 43), 8, (1, 1)),
@@ -171,11 +172,12 @@ def test_an_image_has_the_same_bits_in_any_batch(strict, multiprocessors, algori
         assert same_bits(one, whole[i : i + 1])
 
 
+@FORMATS
 @pytest.mark.parametrize("algorithm", ["direct", "3xtf32", "tf32"])
-def test_infinities_and_nans_stay(strict, algorithm):
+def test_infinities_and_nans_stay(strict, algorithm, layout):
     """Results are infinite and NaN exactly where float64's are, though float32 in parts has no infinities."""
     case = Conv2dCase("special", 1, 8, (9, 9), 8, padding=(1, 1))
-    input, weight, bias = tensors_of(case)
+    input, weight, bias = tensors_of(case, layout=layout)
     weight *= 0.1
     payload = torch.tensor([0x7F800001], dtype=torch.int32).view(torch.float32)  # a NaN in the bits that TF32 drops
     input[0, 3, 4, 4], input[0, 1, 0, 0], input[0, 2, 8, 8] = float("inf"), float("nan"), payload[0]
