@@ -5,7 +5,6 @@
 #include "cuda/divide.cuh"
 #include "cuda/intrinsics.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/pack.cuh"
 
 namespace convkit::cuda {
 namespace {
@@ -17,7 +16,7 @@ constexpr int kThreads = 256;
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     channels_last_kernel(const ChannelsLast<T> p, int pixel_tiles, int channel_tiles) {
-  constexpr int kLanes = Pack<T>::kLanes;
+  constexpr int kLanes = 16 / static_cast<int>(sizeof(T));
   constexpr int kPitch = kTile + 4 / static_cast<int>(sizeof(T));  // the channels of a pixel lie in different banks
   auto& tile = shared_memory<T[kTile][kPitch]>();
   int64_t rest = blockIdx.x, image = divide(rest, int64_t{pixel_tiles} * channel_tiles);
@@ -27,22 +26,33 @@ __global__ void __launch_bounds__(kThreads)
   const bool inside = column < pixels;
   const int64_t row = divide(column, p.w);
   const T* from = p.input.data + image * p.input.n + row * p.input.h + column * p.input.w;
+  constexpr int kStep = kThreads / kTile;
+  T loaded[kTile / kStep];  // all of them are under way at once
 #pragma unroll
-  for (int i = threadIdx.x / kTile; i < kTile; i += kThreads / kTile) {
-    const bool there = inside && first_channel + i < p.c;
-    tile[i][threadIdx.x % kTile] = there ? from[(first_channel + i) * p.input.c] : T{};
+  for (int i = 0; i < kTile / kStep; ++i) {
+    const int64_t channel = first_channel + threadIdx.x / kTile + i * kStep;
+    loaded[i] = inside && channel < p.c ? from[channel * p.input.c] : T{};
   }
+#pragma unroll
+  for (int i = 0; i < kTile / kStep; ++i) tile[threadIdx.x / kTile + i * kStep][threadIdx.x % kTile] = loaded[i];
   __syncthreads();
   constexpr int kVectors = kTile / kLanes;  // of a pixel
   const int channel = threadIdx.x % kVectors * kLanes;
+  uint4* const to = reinterpret_cast<uint4*>(p.output + (image * pixels + first_pixel) * p.c + first_channel + channel);
+  const int64_t pitch = p.c / kLanes;  // vectors between pixels
   if (first_channel + channel >= p.c) return;
 #pragma unroll
   for (int i = threadIdx.x / kVectors; i < kTile; i += kThreads / kVectors) {
     if (first_pixel + i >= pixels) return;
-    Pack<T> vector;
+    unsigned words[4];
 #pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) vector.lane[lane] = tile[channel + lane][i];
-    *reinterpret_cast<Pack<T>*>(p.output + (image * pixels + first_pixel + i) * p.c + first_channel + channel) = vector;
+    for (int word = 0; word < 4; ++word) {
+      if constexpr (sizeof(T) == 4)
+        words[word] = __float_as_uint(tile[channel + word][i]);
+      else
+        words[word] = tile[channel + 2 * word][i].bits | unsigned{tile[channel + 2 * word + 1][i].bits} << 16;
+    }
+    to[i * pitch] = {words[0], words[1], words[2], words[3]};
   }
 }
 
