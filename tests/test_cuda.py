@@ -139,3 +139,11 @@ def test_more_than_32_bits_of_elements():
     output = convkit.conv2d(x.half(), torch.ones(1, 2, 1, 1, dtype=torch.half, device="cuda"))
     assert output[0, 0, 1, -1] == 7
     assert output.float().sum() == 7
+
+
+@pytest.mark.slow
+def test_more_than_31_bits_of_packed_weights():
+    """64 columns, of which one is there, of 2**25 products and a few more."""
+    x, weight = (torch.zeros(n, 2**25 + 64, dtype=torch.bfloat16, device="cuda") for n in (8, 1))
+    x[7, -1], weight[0, -1] = 3, 2
+    assert convkit.linear(x, weight).flatten().tolist() == [0.0] * 7 + [6.0]

@@ -50,6 +50,7 @@ TILE_CASES = (
     # Channels by 64: the taps of a row of the window share what is loaded.
     Conv2dCase("rows_of_taps", 2, 64, (5, 9), 70, padding=(1, 1)),
     Conv2dCase("rows_of_dilated_taps", 1, 64, (7, 20), 12, (2, 3), (2, 1), (1, 2), (1, 2)),
+    Conv2dCase("rows_of_nine_taps", 1, 64, (2, 40), 12, (1, 9), padding=(0, 4)),
     Conv2dCase("rows_of_taps_in_phases", 2, 12, (4, 21), 64, (3, 4), (2, 2), (1, 1)),
     Conv2dCase("rows_of_taps_in_parts", 1, 128, (3, 9), 8, padding=(1, 1)),
     Conv2dCase("chunks_of_pixels", 1, 8, (49, 43), 8, (1, 1)),
@@ -93,6 +94,33 @@ def test_edge_cases(strict, case, algorithm, dtype, contract):
     grad_output = grad_output_of(case, tensors, "contiguous")
     exact = tolerances.Contract(functools.partial(F.conv2d, **case.arguments), tensors, grad_output)
     exact.hold_results(results_of(strict, case, tensors, grad_output, layout, algorithm)[:3], contract)
+
+
+@UNITS
+@FORMATS
+@pytest.mark.parametrize("size", [(0, 64, 5, 6), (2, 64, 0, 6)], ids=["no_image", "no_row"])
+def test_empty_images(strict, size, layout, algorithm, dtype, contract):
+    """Channels and products enough that contiguous images would be copied channels_last."""
+    input, bias = shapes.LAYOUTS[layout](torch.empty(size, dtype=dtype)), shapes.random((128,), dtype)
+    weight = torch.ones(128, 64, 3, 3, dtype=dtype)
+    arguments = [1, 1], [2, 2, 1, 1], [1, 1], 1
+    output = strict.conv2d(input, weight, bias, *arguments, "none", algorithm)
+    assert output.shape == (size[0], 128, size[2] + 2, 6)
+    assert torch.equal(output, bias.view(1, -1, 1, 1).expand_as(output))
+    grad_output = shapes.LAYOUTS[layout](torch.ones_like(output))
+    grad_weight = strict.conv2d_backward_weight(grad_output, input, [128, 64, 3, 3], False, *arguments, algorithm)
+    assert torch.equal(grad_weight, torch.zeros_like(weight))
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "auto_tf32"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_positions_beyond_32_bits(strict, dtype, algorithm):
+    """The last window lies 2**32 rows below the only pixel, and must not meet it."""
+    input, weight = torch.ones(1, 8, 1, 1, dtype=dtype), torch.ones(4, 8, 1, 1, dtype=dtype)
+    output = strict.conv2d(input, weight, None, [2**16, 1], [0, 2**32, 0, 0], [1, 1], 1, "none", algorithm)
+    assert output.shape == (1, 4, 2**16 + 1, 1)
+    assert (output[:, :, 0] == 8).all()
+    assert (output[:, :, 1:] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["same_sign", "offset"])
@@ -144,11 +172,12 @@ def test_an_image_has_the_same_bits_in_any_batch(strict, multiprocessors, algori
         assert same_bits(one, whole[i : i + 1])
 
 
+@FORMATS
 @pytest.mark.parametrize("algorithm", ["direct", "3xtf32", "tf32"])
-def test_infinities_and_nans_stay(strict, algorithm):
+def test_infinities_and_nans_stay(strict, algorithm, layout):
     """Results are infinite and NaN exactly where float64's are, though float32 in parts has no infinities."""
     case = Conv2dCase("special", 1, 8, (9, 9), 8, padding=(1, 1))
-    input, weight, bias = tensors_of(case)
+    input, weight, bias = tensors_of(case, layout=layout)
     weight *= 0.1
     payload = torch.tensor([0x7F800001], dtype=torch.int32).view(torch.float32)  # a NaN in the bits that TF32 drops
     input[0, 3, 4, 4], input[0, 1, 0, 0], input[0, 2, 8, 8] = float("inf"), float("nan"), payload[0]
@@ -162,6 +191,24 @@ def test_infinities_and_nans_stay(strict, algorithm):
     assert infinite.any()
     assert torch.equal(output[infinite].double(), expected[infinite])
     assert torch.equal(output.isfinite(), expected.isfinite())
+
+
+@FORMATS
+@pytest.mark.parametrize("capability", [80, 90])
+def test_tf32_is_rounded(strict, multiprocessors, capability, layout):
+    """Not cut, as tensor cores would: 1 + 2**-11 to 1 + 2**-10, ties away from zero, in both operands."""
+    multiprocessors(4, capability)
+    rounded, cut = 1 + 2.0**-10, 1 + 2.0**-11
+    for x, w in ((cut, 1.0), (1.0, -cut)):
+        input = shapes.LAYOUTS[layout](torch.full((1, 64, 4, 9), x))
+        weight = torch.full((64, 64, 1, 3), w)
+        for result in (
+            strict.conv2d(input, weight, None, [1, 1], [0] * 4, [1, 1], 1, "none", "tf32"),
+            strict.conv2d_backward_input(input, weight, [1, 64, 4, 11], True, [1, 1], [0] * 4, [1, 1], 1, "tf32")[
+                :, :, :, 2:-2
+            ],
+        ):
+            assert (result == 3 * 64 * rounded * (1.0 if w > 0 else -1.0)).all()
 
 
 POOLED_CASES = (

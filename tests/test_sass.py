@@ -76,7 +76,7 @@ KERNELS = {
     "conv2d_mma_backward_weight/conv2d_mma_backward_weight_kernel": Kernel(opcodes=MATRICES[:1], least_arch=80),
     "conv2d_prepare/conv2d_prepare_kernel": Kernel(blocks=4),
     "conv2d_prepare/conv2d_sum_splits_kernel": Kernel(blocks=4),
-    "conv2d_wgmma/conv2d_wgmma_kernel": Kernel(opcodes=HOPPER, least_arch=90, most_arch=90),
+    "conv2d_wgmma/conv2d_wgmma_kernel": Kernel(threads=128, blocks=2, opcodes=HOPPER, least_arch=90, most_arch=90),
     "device/any_kernel": Kernel(),
     "max_pool2d/forward_channels_last_kernel": Kernel(opcodes=VECTORS),
     "max_pool2d/forward_channels_last_square_kernel": Kernel(blocks=2, opcodes=VECTORS),

@@ -62,6 +62,7 @@ template <typename T>
 int launch_channels_last(const ChannelsLast<T>& p, void* stream) {
   const int64_t pixel_tiles = ceil_div(p.h * p.w, kTile), channel_tiles = ceil_div(p.c, kTile);
   const int64_t blocks = pixel_tiles * channel_tiles * p.n;
+  if (blocks == 0) return cudaSuccess;
   const Grid grid{{static_cast<unsigned>(blocks), 1, 1}, kThreads, kTile * (kTile + 4 / sizeof(T)) * sizeof(T)};
   return launch(channels_last_kernel<T>, grid, stream, p, static_cast<int>(pixel_tiles),
                 static_cast<int>(channel_tiles));

@@ -16,6 +16,7 @@ constexpr int kMaxPhases = 16;  // in one launch
 // finds most of them in L1.
 constexpr int kChannelBytes = 128;
 constexpr int kDepthAlign = 64;  // tables and packed weights are filled with zeros up to a multiple of this depth
+constexpr int kMoreRows = 8;     // of a tile of Hopper's kernel, for the taps of a row of the window
 constexpr int64_t kSumsLimit = int64_t{64} << 20;  // bytes of partial sums
 
 // Where the products `vector * i` to `vector * i + vector - 1` of a window find the input: relative to tap (0, 0).
@@ -79,13 +80,10 @@ enum class GemmUnit {
 
 constexpr bool is_hopper(GemmUnit unit) { return unit == GemmUnit::kHopperTf32 || unit == GemmUnit::kHopper16; }
 
-// Rows x columns of the tile of a block.
-// Rows by 64 columns, or by 128 with 64 rows, and by 256 only with Hopper's instructions.
-enum class GemmTile { k64x64, k64x128, k128x64, k128x128, k128x256 };
+// Rows x columns of the tile of a block: 64x128 only with Hopper's instructions.
+enum class GemmTile { k64x64, k64x128, k128x64, k128x128 };
 constexpr int tile_rows(GemmTile tile) { return tile == GemmTile::k64x64 || tile == GemmTile::k64x128 ? 64 : 128; }
-constexpr int tile_columns(GemmTile tile) {
-  return tile == GemmTile::k128x256 ? 256 : tile == GemmTile::k64x64 || tile == GemmTile::k128x64 ? 64 : 128;
-}
+constexpr int tile_columns(GemmTile tile) { return tile == GemmTile::k64x64 || tile == GemmTile::k128x64 ? 64 : 128; }
 
 // Rows of a phase: pixels, or four for every window of a fused pooling.
 template <typename T, typename Out>

@@ -42,8 +42,6 @@ TileSpeed hopper_tile_speed(GemmTile tile) {
       return {0.72, 2, 1.5};
     case GemmTile::k128x128:
       return {1.0, 2, 1.4};
-    case GemmTile::k128x256:
-      return {0.95, 1, 1.0};
   }
   return {1.0, 1, 1.0};
 }
@@ -90,9 +88,9 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& p, GemmUnit unit, int64_t output_elemen
   if (split) return {GemmTile::k64x64, static_cast<int32_t>(splits)};
   GemmCut best{GemmTile::k64x64, 1};
   double least = tile_cost(best.tile, unit, small, multiprocessors);
-  for (const GemmTile tile : {GemmTile::k64x128, GemmTile::k128x64, GemmTile::k128x128, GemmTile::k128x256}) {
+  for (const GemmTile tile : {GemmTile::k64x128, GemmTile::k128x64, GemmTile::k128x128}) {
     if (tile_columns(tile) > round_up(p.filters, 64)) continue;
-    if (!is_hopper(unit) && (tile == GemmTile::k64x128 || tile == GemmTile::k128x256)) continue;
+    if (!is_hopper(unit) && tile == GemmTile::k64x128) continue;
     if (tile == GemmTile::k128x128 && unit == GemmUnit::k3xTf32) continue;  // it has none in this direction
     const double cost = tile_cost(tile, unit, tiles(tile), multiprocessors);
     if (cost < least) least = cost, best.tile = tile;

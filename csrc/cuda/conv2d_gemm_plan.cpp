@@ -16,7 +16,9 @@ std::string refuse_sizes(const Conv2dShape& s) {
   for (const int64_t extent : extents)
     if (extent > kLargest) return concat("a size or stride of ", extent, " is above ", kLargest);
   const int64_t window_h = (s.kh - 1) * s.dilation_h, window_w = (s.kw - 1) * s.dilation_w;
-  if (max(max(window_h, window_w), max(s.pad_top, s.pad_left)) > kLargest) return "its window or padding is too large";
+  const int64_t last = max((s.oh - 1) * s.stride_h, (s.ow - 1) * s.stride_w);
+  if (max(max(max(window_h, window_w), last), max(s.pad_top, s.pad_left)) > kLargest)
+    return "its window or padding is too large";
   if (s.kh * s.kw > kLargest || max(s.group_ic(), s.group_oc()) * s.kh * s.kw > kLargest)
     return "a window has too many products";
   if (s.groups > kLargestGrid) return concat("more than ", kLargestGrid, " groups");
@@ -35,7 +37,7 @@ ConvGemm<T, Out> gemm_over(const View4d<const T>& input, int64_t n, int64_t ih, 
   p.input = input;
   p.n = n, p.ih = ih, p.iw = iw, p.channels = channels, p.filters = filters;
   p.stride_h = p.stride_w = 1;
-  p.columns = round_up(filters, filters > 128 ? 256 : filters > 64 ? 128 : 64);  // whole tiles
+  p.columns = round_up(filters, filters > 64 ? 128 : 64);  // whole tiles
   p.vector = load_vector(input, channels);
   return p;
 }
@@ -154,7 +156,7 @@ int64_t more_pixels(const ConvGemm<T>& p, const GemmPhase& phase) {
 // Not where an input is read two apart or by fewer channels than a step has, nor where too many rows are in vain.
 template <typename T>
 void shift_rows(ConvGemm<T>& p) {
-  constexpr int kMoreRows = 8, kMostWaste = 4;
+  constexpr int kMostWaste = 4;
   if (p.stride_w != 1 || p.channels % (kChannelBytes / static_cast<int>(sizeof(T)))) return;
   int32_t widest = 1;
   for (int i = 0; i < p.phase_count; ++i) {

@@ -44,7 +44,7 @@ GemmCut cut_gemm(const ConvGemm<T, Out>& problem, GemmUnit unit, int64_t output_
 template <typename T>
 GemmCut cut_backward_weight_gemm(const ConvGemm<T, float>& problem, GemmUnit unit, int64_t output_elements);
 
-// Four results at once, where memory allows it; to be set when the output is known.
+// 16 bytes of results at once, where memory allows it; to be set when the output is known.
 template <typename T, typename Out>
 StoreOrder store_order(const ConvGemm<T, Out>& problem);
 template <typename T>

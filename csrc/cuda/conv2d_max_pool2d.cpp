@@ -19,6 +19,7 @@ constexpr int64_t kFusedDepth = 320;
 
 // Whether the convolution's own kernel should pool.
 bool fuses(const Conv2dCall& call, const Pool2dShape& pool, const Tensor& input) {
+  const StreamGuard guard(input);  // the choice looks at the current device
   const auto unit = gemm_unit(call.algorithm, input.scalar_type());
   if (call.algorithm == Conv2dAlgorithm::kGeneric)  // where no window lies over another
     return pool.stride_h >= pool.kh && pool.stride_w >= pool.kw;

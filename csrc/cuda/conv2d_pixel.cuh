@@ -69,9 +69,9 @@ template <typename T, typename Out>
 __device__ Product product_at(const ConvGemm<T, Out>& p, const GemmPhase& phase, int k) {
   const int taps = phase.kh * phase.kw;
   if (p.vector == 1) return {k / taps, k % taps / phase.kw, k % taps % phase.kw};
-  constexpr int kTogether = kChannelBytes / static_cast<int>(sizeof(T));
-  const int first = k / (kTogether * taps) * kTogether, rest = k % (kTogether * taps);
-  const int together = min(kTogether, max(p.channels - first, 1)), tap = rest / together;
+  const int most = min(kChannelBytes / static_cast<int>(sizeof(T)), max(p.channels, 1));
+  const int first = k / (most * taps) * most, rest = k % (most * taps);
+  const int together = min(most, max(p.channels - first, 1)), tap = rest / together;
   return {first + rest % together, tap / phase.kw, tap % phase.kw};
 }
 

@@ -19,7 +19,7 @@ class VectorLoader {
  public:
   __device__ VectorLoader(const ConvGemm<T>& p, const GemmPhase& phase, int64_t first_row, int first_column,
                           int first_k, int run)
-      : p_(p), k_(first_k), patches_k_(first_k), run_(run) {
+      : p_(p), k_(first_k), run_(run) {
     Pixel at = pixel_at(phase, first_row + row(0));
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
@@ -31,9 +31,10 @@ class VectorLoader {
     }
     table_ = p.table + phase.table;
     padded_ = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
-    patches_k_ -= first_k / Tile::kDepth % run * Tile::kDepth;
-    look_ahead();
     weight_ = p.packed + phase.packed + (int64_t{blockIdx.y} * p.columns + first_column) * padded_;
+    weight_ += int64_t{first_k} * 64;
+    k_ -= first_k / Tile::kDepth % run * Tile::kDepth;
+    look_ahead();
   }
 
   template <typename Operand>
@@ -41,7 +42,7 @@ class VectorLoader {
 #pragma unroll
     for (int i = 0; i < kPixels; ++i)
       if (has(i)) cp_async<16>(a.at(row(i), along()), input_[i] + tap_.offset, inside(i));
-    patches_k_ += run_ * Tile::kDepth;
+    k_ += run_ * Tile::kDepth;
     look_ahead();
   }
 
@@ -65,8 +66,8 @@ class VectorLoader {
     arrival.expect(sizeof(b));
 #pragma unroll
     for (int i = 0; i < Tile::kColumns; i += 64)
-      arrival.copy(b.data + i * b.kRowBytes, weight_ + int64_t{i} * padded_ + k_ * 64, 64 * b.kRowBytes);
-    k_ += Tile::kDepth;
+      arrival.copy(b.data + i * b.kRowBytes, weight_ + int64_t{i} * padded_, 64 * b.kRowBytes);
+    weight_ += 64 * Tile::kDepth;
   }
 
  private:
@@ -74,16 +75,16 @@ class VectorLoader {
   static constexpr int kAlong = Tile::kDepth / kLanes;             // threads side by side along the depth
   static constexpr int kAcross = Tile::kThreads / kAlong;
   static constexpr int kPixels = Tile::kRows / kAcross + 1;
-  static_assert(Tile::kMoreRows <= kAcross);
+  static_assert(kMoreRows <= kAcross);
 
   static __device__ int along() { return static_cast<int>(threadIdx.x) % kAlong * kLanes; }
   static __device__ int across() { return static_cast<int>(threadIdx.x) / kAlong; }
   static __device__ int row(int i) { return across() + i * kAcross; }
 
-  static __device__ bool has(int i) { return i < Tile::kRows / kAcross || across() < Tile::kMoreRows; }
+  static __device__ bool has(int i) { return i < Tile::kRows / kAcross || across() < kMoreRows; }
 
   // The tap of the next patches, early: the addresses wait for it.
-  __device__ void look_ahead() { tap_ = table_[(min(patches_k_, padded_ - Tile::kDepth) + along()) / kLanes]; }
+  __device__ void look_ahead() { tap_ = table_[(min(k_, padded_ - Tile::kDepth) + along()) / kLanes]; }
 
   __device__ bool inside(int i) const {
     return static_cast<unsigned>(top_[i] + tap_.h) < static_cast<unsigned>(p_.ih) &&
@@ -95,7 +96,8 @@ class VectorLoader {
   const T* weight_;
   const GemmTap* table_;
   int top_[kPixels], left_[kPixels];
-  int padded_, k_, patches_k_, run_;
+  int padded_, run_;
+  int k_;  // of the next patches
   GemmTap tap_;
 };
 
@@ -149,8 +151,6 @@ int launch_conv2d_wgmma(const ConvGemm<T>& p, GemmTile tile, void* stream) {
       return launch_tile<T, 128, 64, 3, 2, false>(p, stream);
     case GemmTile::k128x128:
       return launch_tile<T, 128, 128, 3, 2, false>(p, stream);
-    case GemmTile::k128x256:
-      return launch_tile<T, 128, 256, 4, 1, true>(p, stream);
   }
   return 0;
 }

@@ -22,19 +22,17 @@ struct WgmmaOperand {
   __device__ uint64_t descriptor(int line) const { return wgmma_descriptor(data + line * kRowBytes); }
 };
 
-// A block's warpgroups take all of its rows and 128 of its columns each, at most. Where Overlap, the products of a step
-// are under way while those of the next are started, which takes a stage more.
+// A block is a warpgroup. Where Overlap, the products of a step are under way while those of the next are started,
+// which takes a stage more.
 template <typename T, int Rows, int Columns, int Stages, int Blocks, bool Overlap>
 struct WgmmaTile {
   using Element = T;
   static constexpr int kRows = Rows, kColumns = Columns;
-  static constexpr int kMoreRows = 8;                                         // for the taps of a row of the window
   static constexpr int kDepth = kChannelBytes / static_cast<int>(sizeof(T));  // of a step
   static constexpr int kStep = 32 / static_cast<int>(sizeof(T));              // of an instruction
   static constexpr int kStages = Stages, kLag = Overlap ? 1 : 0;
-  static constexpr int kWarpgroupColumns = Columns > 128 ? 128 : Columns;
-  static constexpr int kThreads = Columns / kWarpgroupColumns * 128;
-  static constexpr int kRowTiles = Rows / 64, kColumnTiles = kWarpgroupColumns / 8;
+  static constexpr int kThreads = 128;
+  static constexpr int kRowTiles = Rows / 64, kColumnTiles = Columns / 8;
   static constexpr int kBlocks = Blocks;  // that should share a multiprocessor
 
   struct Shared {
@@ -47,10 +45,10 @@ struct WgmmaTile {
 
   using Sums = float[kRowTiles][kColumnTiles][4];
 
-  static __device__ int first_column() { return static_cast<int>(threadIdx.x) / 128 * kWarpgroupColumns; }
+  static __device__ int first_column() { return 0; }
   // Of the thread's i-th row of sums.
   static __device__ int row(int i) {
-    const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     return i / 2 * 64 + warp * 16 + i % 2 * 8 + lane / 4;
   }
 
@@ -58,14 +56,14 @@ struct WgmmaTile {
   static __device__ void multiply(const WgmmaOperand<T, Rows + kMoreRows>& a, int shift,
                                   const WgmmaOperand<T, Columns>& b, Sums& sums) {
     constexpr int kBytes = static_cast<int>(sizeof(T));
-    const uint64_t left = a.descriptor(shift), right = b.descriptor(first_column());
+    const uint64_t left = a.descriptor(shift), right = b.descriptor(0);
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < kDepth; k += kStep)
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i)
-        wgmma<T, kWarpgroupColumns>(sums[i], wgmma_advance(left, i * 64 * a.kRowBytes + k * kBytes),
-                                    wgmma_advance(right, k * kBytes));
+        wgmma<T, Columns>(sums[i], wgmma_advance(left, i * 64 * a.kRowBytes + k * kBytes),
+                          wgmma_advance(right, k * kBytes));
     wgmma_commit();
   }
 };

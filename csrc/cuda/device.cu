@@ -5,14 +5,23 @@
 namespace convkit::cuda {
 namespace {
 
+constexpr int kHopperThreads = 128;  // which tells it
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-constexpr int kThreads = 128;  // which tells it
+constexpr int kThreads = kHopperThreads;
 #else
 constexpr int kThreads = 256;
 #endif
 
 // Compiled as all kernels are.
 __global__ void __launch_bounds__(kThreads) any_kernel() {}
+
+// Zeros where the device has no code.
+cudaFuncAttributes code() {
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, any_kernel) == cudaSuccess) return attributes;
+  cudaGetLastError();  // a launch will tell it better
+  return {};
+}
 
 }  // namespace
 
@@ -23,16 +32,7 @@ int multiprocessors() {
   return known ? count : 0;
 }
 
-int code_capability() {
-  cudaFuncAttributes attributes{};
-  if (cudaFuncGetAttributes(&attributes, any_kernel) == cudaSuccess) return attributes.ptxVersion;
-  cudaGetLastError();  // a launch will tell it better
-  return 0;
-}
-
-bool has_wgmma() {
-  cudaFuncAttributes attributes{};
-  return cudaFuncGetAttributes(&attributes, any_kernel) == cudaSuccess && attributes.maxThreadsPerBlock == 128;
-}
+int code_capability() { return code().ptxVersion; }
+bool has_wgmma() { return code().maxThreadsPerBlock == kHopperThreads; }
 
 }  // namespace convkit::cuda

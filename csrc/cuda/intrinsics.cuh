@@ -26,19 +26,15 @@ __device__ inline unsigned shared_address(const void* shared) {
 // Copies 4, 8 or 16 bytes, both sides aligned to as many, from global to shared memory; zeros, without looking at
 // `global`, where not `valid`. They are there for this thread after cp_async_wait, for others after a barrier more.
 // Before sm_80 the copy is done at once.
-template <int Bytes, bool PastL1 = false>
+template <int Bytes>
 __device__ void cp_async(void* shared, const void* global, bool valid) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
 #if __CUDA_ARCH__ >= 800
   const int bytes = valid ? Bytes : 0;
   // By way of L1, where neighbouring taps and blocks find them: in the median of six layers, bfloat16 and TF32, 17 %
   // faster than past it on an H100 (from 3 % slower to 38 % faster).
-  if constexpr (PastL1)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(global), "n"(Bytes),
-                 "r"(bytes));
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(global), "n"(Bytes),
-                 "r"(bytes));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(global), "n"(Bytes),
+               "r"(bytes));
 #else
   using Word = std::conditional_t<Bytes == 4, unsigned, std::conditional_t<Bytes == 8, uint2, uint4> >;
   *static_cast<Word*>(shared) = valid ? *static_cast<const Word*>(global) : Word{};
@@ -200,7 +196,7 @@ __device__ inline void fence_async_shared() {
 }
 
 // A matrix in shared memory for wgmma: rows of 128 bytes along the products, whose vectors of 16 bytes are permuted as
-// WgmmaOperand has it. `shared` is that of a row whose number in an array aligned to 1024 bytes is a multiple of 8.
+// WgmmaOperand has it. `shared` may be any row of an array aligned to 1024 bytes: addresses permute.
 __device__ inline uint64_t wgmma_descriptor(const void* shared) {
   constexpr uint64_t kPermuted = uint64_t{1} << 62, kEightRows = uint64_t{1024 / 16} << 32;
   return kPermuted | kEightRows | uint64_t{1} << 16 | (shared_address(shared) & 0x3FFFF) >> 4;

@@ -18,7 +18,7 @@ T& shared_memory() {
   return *static_cast<T*>(simt::shared_memory());
 }
 
-template <int Bytes, bool PastL1 = false>
+template <int Bytes>
 void cp_async(void* shared, const void* global, bool valid) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
   simt::copy_async(shared, global, Bytes, valid);
