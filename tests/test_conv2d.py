@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import convkit
+from convkit import _C
 from convkit.testing import shapes, tolerances
 from tests._devices import DEVICES, on
 
@@ -133,6 +134,31 @@ def test_the_same_channel_over_and_over():
     for algorithm in ("auto", "direct", "kn2row", "generic"):
         output = convkit.conv2d(input, weight, padding=1, algorithm=algorithm)
         tolerances.assert_not_worse_than_torch(output, contract.torchs[0], contract.expected[0][0])
+
+
+@pytest.mark.parametrize(
+    ("width", "kernel", "padding", "dilation"), [(10, 5, 4, 1), (40, 3, 1, 1), (9, 3, 9, 9), (40, 3, 20, 20)], ids=str
+)
+def test_kn2row_keeps_rows_apart(width, kernel, padding, dilation):
+    """Of a few rows that are multiplied together, a NaN reaches the windows that hold it and no others."""
+    x, weight = shapes.random((1, 32, 24, width), seed=9), shapes.random((2, 32, kernel, kernel), seed=10)
+    x[0, 5, 11, -1] = x[0, 7, 12, 0] = float("nan")
+    arguments = {"padding": padding, "dilation": dilation}
+    output = convkit.conv2d(x, weight, **arguments, algorithm="kn2row")
+    torch.testing.assert_close(output, F.conv2d(x, weight, **arguments), equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "kernel", "stride", "tasks"),
+    [(41, 64, 5, 3, 2), (60, 16, 3, 1, 6), (74, 64, 1, 1, 8)],
+    ids=str,
+)
+def test_few_tasks_are_an_even_number(size, channels, kernel, stride, tasks):
+    """So that two threads share them equally."""
+    pixels = (size + 2 * (kernel // 2) - kernel) // stride + 1
+    window = [kernel, kernel, stride, stride, kernel // 2, kernel // 2, 1, 1, 1]
+    shape = [1, channels, size, size, channels, pixels, pixels, *window]
+    assert _C.conv2d_plan("forward", shape, "float32", "direct", True)["tasks"] == tasks
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 3), (4, 3), (5, 2)], ids=str)

@@ -17,18 +17,21 @@ constexpr int64_t kChannelTaps = 512;
 constexpr int64_t kFewChannels = 5;
 
 // An image of few pixels with few output channels would be one task: it is cut further, into up to kLeastTasks of at
-// least kTaskProducts, about 8 us, and from one or three tasks to an even number, which two threads share equally.
-constexpr int64_t kLeastTasks = 4, kTaskProducts = 1 << 20;
-constexpr int64_t kLeastPixels = 96, kLeastChannels = 64;
+// least kTaskProducts, about 8 us. An odd number of less than kManyTasks would leave one of two threads without work
+// for the time of a task.
+constexpr int64_t kLeastTasks = 4, kTaskProducts = 1 << 20, kManyTasks = 16;
+constexpr int64_t kLeastPixels = 80, kLeastChannels = 64;
 
-// How many parts to cut a chunk of output channels and the bands of pixels into.
+// How many parts to cut a chunk of output channels and the output's pixels into.
 struct Cuts {
-  int64_t channels = 1, pixels = 1;
+  int64_t channels, bands;
 };
 
-// `reads_in_place`: each task of some output channels reads the input as it is, instead of packing it once more.
-Cuts cut_further(const Conv2dShape& s, int64_t oc_chunk, int64_t tasks, int64_t tile_cols, bool reads_in_place) {
-  Cuts cuts;
+// From `tasks` of as many groups and chunks and `bands` on. `reads_in_place`: each task of some output channels reads
+// the input as it is, instead of packing it once more.
+Cuts cut_further(const Conv2dShape& s, int64_t oc_chunk, int64_t tasks, int64_t bands, int64_t tile_cols,
+                 bool reads_in_place) {
+  Cuts cuts{1, bands};
   const int64_t pixels = s.oh * s.ow;
   const double products = static_cast<double>(pixels) * s.oc * s.group_ic() * s.kh * s.kw;
   const int64_t wanted =
@@ -37,9 +40,10 @@ Cuts cut_further(const Conv2dShape& s, int64_t oc_chunk, int64_t tasks, int64_t 
     return oc_chunk % (parts * tile_cols) == 0 && oc_chunk / parts >= kLeastChannels;
   };
   if (reads_in_place && s.oc > pixels)  // reading all of the input again is less than reading the weights again
-    while (tasks * cuts.channels < wanted && divides(2 * cuts.channels)) cuts.channels *= 2;
+    while (tasks * bands * cuts.channels < wanted && divides(2 * cuts.channels)) cuts.channels *= 2;
   tasks *= cuts.channels;
-  while (tasks * cuts.pixels < wanted && pixels >= 2 * cuts.pixels * kLeastPixels) cuts.pixels *= 2;
+  while (tasks * cuts.bands < wanted && pixels >= 2 * cuts.bands * kLeastPixels) cuts.bands *= 2;
+  if (bands > 1 && tasks * cuts.bands % 2 && tasks * cuts.bands < kManyTasks) ++cuts.bands;
   return cuts;
 }
 
@@ -69,12 +73,12 @@ Conv2dBlocking conv2d_blocking(const Conv2dShape& s, const Conv2dDirectKernels& 
   // Patches are packed once for each band that reads them.
   const int64_t pixels = (b.row_patches ? 2 : 1) * kBandPixels, bands = ceil_div(max(s.oh * s.ow, 1), pixels);
   const Cuts cuts =
-      cut_further(s, b.oc_chunk, s.groups * b.oc_chunks * bands, tile_cols, taps == 1 && sums == Conv2dSums::kInPlace);
+      cut_further(s, b.oc_chunk, s.groups * b.oc_chunks, bands, tile_cols, taps == 1 && sums == Conv2dSums::kInPlace);
   b.oc_part = ceil_div(b.oc_chunk, cuts.channels), b.oc_parts = ceil_div(s.group_oc(), b.oc_part);
-  const int64_t band_pixels = cuts.pixels == 1 ? pixels : ceil_div(s.oh * s.ow, bands * cuts.pixels);
+  const int64_t band_pixels = cuts.bands == bands ? pixels : ceil_div(s.oh * s.ow, cuts.bands);
   const Chunks cols = cut(s.ow, band_pixels, kernels.tile_rows);
   b.cols = cols.size, b.col_bands = cols.number;
-  const int64_t row_limit = cuts.pixels == 1 ? pixels / b.cols : ceil_div(band_pixels, b.cols);
+  const int64_t row_limit = cuts.bands == bands ? pixels / b.cols : ceil_div(band_pixels, b.cols);
   const Chunks rows = cut(s.oh, round_up(max(row_limit, 1), row_multiple), row_multiple);
   b.rows = rows.size, b.row_bands = rows.number;
   b.band_h = (b.rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;

@@ -85,6 +85,11 @@ void depthwise_packed(const Conv2dDepthwise<T>& conv, const DepthwiseTask& t, Ra
   store_pixels(pixels, s.ow * kLanes, kLanes, y, origin, t.rows / stored, stored * s.ow, t.channels);
 }
 
+// An image too large for a core's share of the caches: 128 channels at 147x147 take 0.60 ms instead of 0.70 when their
+// next rows are called for ahead, 0.9 instead of 1.4 out of memory; 256 at 74x74, which L3 holds, would take 0.28
+// instead of 0.25 (one thread of an AMD Zen 5).
+constexpr int64_t kFarBytes = 8 << 20;
+
 template <typename T>
 DepthwiseTask depthwise_task(const Conv2dDepthwise<T>& conv, int64_t task) {
   const Conv2dDepthwiseBlocking& b = conv.blocking;
@@ -95,6 +100,8 @@ DepthwiseTask depthwise_task(const Conv2dDepthwise<T>& conv, int64_t task) {
   t.n = task / b.row_bands;
   t.rows = min(b.rows, conv.shape.oh - t.row);
   t.channels = min(b.channels, conv.shape.oc - t.channel);
+  t.far = b.layout == DepthwiseLayout::kChannelsLast &&
+          conv.shape.oc * conv.shape.ih * conv.shape.iw * static_cast<int64_t>(sizeof(T)) >= kFarBytes;
   return t;
 }
 

@@ -118,7 +118,19 @@ constexpr DepthwiseFunctions<DepthwiseOutput<T>> kDepthwisePixelsOf = {
 
 struct DepthwiseTask {
   int64_t n, row, rows, channel, channels;
+  bool far = false;  // whether the input is too large to be in cache
 };
+
+// Calls for what the next row of output reads and this one does not, under the pixels of a tile: strips are too short
+// for a hardware prefetcher. (Always inlined: gcc drops a call of a function that only prefetches.)
+template <typename T>
+[[gnu::always_inline]] inline void prefetch_rows(const Conv2dShape& s, const View4d<const T>& x, const T* row,
+                                                 int64_t cols, int64_t channels) {
+  constexpr int64_t kCacheLine = 64 / sizeof(T);
+  for (int64_t r = 0; r < s.stride_h; ++r, row += x.h)
+    for (int64_t col = 0; col < cols; ++col)
+      for (int64_t c = 0; c < channels; c += kCacheLine) __builtin_prefetch(row + col * x.w + c);
+}
 
 // Runs the tiles of a task, each after place(tile, row, column): strip after strip of columns whose input stays in L1
 // for the next row.
@@ -147,6 +159,8 @@ void run_depthwise_tiles(const Conv2dShape& s, const View4d<const T>& x, const D
         tile.taps_w = taps_inside(col, s.stride_w, s.pad_left, s.dilation_w, s.kw, s.iw);
         tile.cols = inside(first, cols, s.iw);
         place(tile, row, col);
+        if (t.far)
+          prefetch_rows(s, x, tile.input + ((s.kh - 1) * s.dilation_h + 1) * x.h, pixels * s.stride_w, t.channels);
         (three ? functions.three[s.stride_w - 1][edge] : functions.any)[pixels - 1](tile);
       }
     }

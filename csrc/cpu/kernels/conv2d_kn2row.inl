@@ -36,21 +36,36 @@ inline void for_each_row_segment(int64_t pixel, int64_t count, int64_t width, Bo
   }
 }
 
-// Adds the products [taps, oc, kTileCols] of input row `row`, columns [col, col + cols), to the sums.
+template <int... Lane>
+constexpr IntVec make_lane_numbers(std::integer_sequence<int, Lane...>) {
+  return IntVec{Lane...};
+}
+
+constexpr IntVec kLaneNumbers = make_lane_numbers(std::make_integer_sequence<int, kLanes>{});
+
+// Adds the products [taps, oc, kTileCols] of input row `row`, columns [col, col + cols), to the sums: the taps of a row
+// of the window in a register first, because a load that overlaps a store soon before it would wait for it.
 void add_shifted(const Conv2dKn2row& conv, const Kn2rowTask& t, int64_t row, int64_t col, int64_t cols,
                  const float* products) {
   const Conv2dShape& s = conv.shape;
   const Conv2dKn2rowBlocking& b = conv.blocking;
-  for (int64_t kh = 0; kh < s.kh; ++kh) {
+  const int64_t taps = s.kw, dilation = s.dilation_w, reach = (taps - 1) * dilation, tap = s.oc * kTileCols;
+  for (int64_t kh = 0; kh < s.kh; ++kh, products += taps * tap) {
     const int64_t r = row + s.pad_top - kh * s.dilation_h - t.row;  // of the output, within the band
     if (r < 0 || r >= t.rows) continue;
-    for (int64_t kw = 0; kw < s.kw; ++kw) {
-      float* sums = t.sums + r * b.sum_width + b.left + col + s.pad_left - kw * s.dilation_w;
-      const float* tap = products + (kh * s.kw + kw) * s.oc * kTileCols;
-      for (int64_t oc = 0; oc < s.oc; ++oc, sums += t.rows * b.sum_width, tap += kTileCols)
-        for_each_vector_of(
-            cols, [=](int64_t i, auto lanes) { lanes.store(sums + i, lanes.load(sums + i) + lanes.load(tap + i)); });
-    }
+    float* sums = t.sums + r * b.sum_width + b.left + col + s.pad_left - reach;
+    const float* of_row = products;
+    const int64_t plane = t.rows * b.sum_width;
+    for (const float* end = products + tap; of_row < end; of_row += kTileCols, sums += plane)
+      for_each_vector_of(cols + reach, [=](int64_t i, auto lanes) {
+        Vec sum{};
+        for (int64_t kw = 0, first = i - reach; kw < taps; ++kw, first += dilation) {  // of the columns of the products
+          if (first <= -kLanes || first >= cols) continue;
+          const BitsVec column = (BitsVec)(kLaneNumbers + static_cast<int32_t>(first));
+          sum += column < static_cast<uint32_t>(cols) ? load(of_row + kw * tap + first) : Vec{};
+        }
+        lanes.store(sums + i, lanes.load(sums + i) + sum);
+      });
   }
 }
 
