@@ -13,7 +13,7 @@ namespace convkit::cuda {
 
 constexpr int kMaxPhases = 16;  // in one launch
 // Channels whose products of a tap follow each other, where loads take vectors: then the next tap has its turn, which
-// finds most of them in L1.
+// finds some of them in L1.
 constexpr int kChannelBytes = 128;
 constexpr int kDepthAlign = 64;  // tables and packed weights are filled with zeros up to a multiple of this depth
 constexpr int kMoreRows = 8;     // of a tile of Hopper's kernel, for the taps of a row of the window
