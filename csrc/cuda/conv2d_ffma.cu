@@ -157,28 +157,21 @@ __device__ void store_pooled(const ConvGemm<float>& p, const typename Tile::Shar
   }
 }
 
-// Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
+// Blocks of gemm_grid.
 template <typename Tile, int Vector, bool Pooled>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_ffma_kernel(const ConvGemm<float> p) {
   auto& shared = shared_memory<typename Tile::Shared>();
-  const int split = blockIdx.z % p.splits;
-  const GemmPhase phase = p.phases[blockIdx.z / p.splits];
-  const int column_tiles = (p.filters + Tile::kColumns - 1) / Tile::kColumns;
-  const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
-  const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
+  const auto [phase, first_row, first_column, split, begin, depth] = GemmBlock<Tile>(p);
   if (first_row >= phase_rows(p, phase)) return;
-  const int depth = p.channels * phase.kh * phase.kw;
-  const int padded = static_cast<int>(padded_depth(depth));
+  const int padded = static_cast<int>(padded_depth(p.channels * phase.kh * phase.kw));
 
   write_row_offsets<Tile::kRows, kApart<Pooled>>(p, phase, split, first_row, shared.output);
   PatchLoader<Tile, Vector, Pooled> patches(p, phase, first_row);
   WeightLoader<Tile> weights(
       p, p.packed + phase.packed + static_cast<int64_t>(blockIdx.y) * padded * p.columns + first_column);
 
-  int k = split * p.chunk;
-  const int whole = static_cast<int>(round_up(depth, Tile::kDepth));
-  const int begin = k, end = p.splits > 1 ? min(begin + p.chunk, whole) : whole;
-  int buffer = 0;
+  const int end = begin + depth;
+  int k = begin, buffer = 0;
   if (begin < end) {
     patches.load(begin, shared.a[0]), weights.load(begin, shared.b[0]);
     patches.finish_load(shared.a[0]);

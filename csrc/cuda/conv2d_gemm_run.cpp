@@ -58,9 +58,11 @@ GemmUnit unit_for(const GemmCall& call, const ConvGemm<T>& p) {
   return call.unit == GemmUnit::kTensor16 ? GemmUnit::kHopper16 : call.unit;
 }
 
-// Products of each element of an image from which on a copy of it pays that is read by vectors. On an H200, contiguous
-// images: 256 channels 56x56 to 64 in bfloat16, 64 products, 202 us with a copy and 114 without; 64 to 256, 256
-// products, 165 and 223; 3x3 windows 512 to 512, 288 and 875.
+// Products of each element of an image from which on a copy of it pays that is read by vectors. Contiguous images, with
+// a copy on an H200 and without on an H100, in us: 1x1 windows 256 to 64 channels, 64 products, bfloat16 202 and 114,
+// TF32 262 and 136; 64 to 256, 256 products, 165 and 223, 203 and 211; 3x3 64 to 64, 576 products, 3xTF32 407 and 396;
+// 128 to 128, 383 and 392; 512 to 512, 2589 and 2972. The gradient of the weight of 128 to 128, 3x3 two apart, 288
+// products, TF32 401 and 331; of 64 to 64, 401 and 438; in bfloat16 of 1x1 windows 251 and 375.
 int64_t least_products(GemmUnit unit, bool of_weight) {
   if (unit == GemmUnit::k3xTf32) return 1000;
   if (unit == GemmUnit::kTf32) return of_weight ? 400 : 200;

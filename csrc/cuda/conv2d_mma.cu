@@ -134,24 +134,17 @@ template <typename Tile, int Vector, bool Pooled>
 constexpr int kBlocks =
     Pooled && (Vector == 1 || Tile::kThreeTerms) && Tile::kBlocks > 1 ? Tile::kBlocks - 1 : Tile::kBlocks;
 
-// Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
+// Blocks of gemm_grid.
 template <typename Tile, int Vector, bool Pooled, typename T = typename Tile::Element>
 __global__ void __launch_bounds__(Tile::kThreads, (kBlocks<Tile, Vector, Pooled>))
     conv2d_mma_kernel(const ConvGemm<T> p) {
   auto& shared = shared_memory<typename Tile::Shared>();
-  const int split = blockIdx.z % p.splits;
-  const GemmPhase phase = p.phases[blockIdx.z / p.splits];
-  const int column_tiles = (p.filters + Tile::kColumns - 1) / Tile::kColumns;
-  const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
-  const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
+  const auto [phase, first_row, first_column, split, begin, depth] = GemmBlock<Tile>(p);
   if (first_row >= phase_rows(p, phase)) return;
   write_row_offsets<Tile::kRows, kApart<Pooled>>(p, phase, split, first_row, shared.output);
   write_bias<Tile>(p, first_column, shared);
-  const int whole = static_cast<int>(round_up(p.channels * phase.kh * phase.kw, Tile::kDepth));
-  const int begin = split * p.chunk;
-  const int depth = p.splits > 1 ? static_cast<int>(clamp(whole - begin, 0, p.chunk)) : whole;
   PatchLoader<Tile, Vector, Pooled> loader(p, phase, first_row, first_column, begin);
-  const int chunk = sizeof(T) == 4 ? p.chunk : max(whole, Tile::kDepth);
+  const int chunk = sizeof(T) == 4 ? p.chunk : max(depth, Tile::kDepth);
   const auto mend_chunk = [&](typename Tile::Sums& sums, const Chunk& done) {
     if constexpr (Tile::kThreeTerms)
       mend<Tile>(sums, [&](int row, int column) {

@@ -46,7 +46,7 @@ class VectorLoader {
     look_ahead();
   }
 
-  // What the thread has loaded, and waited for, to TF32, as which wgmma would cut it.
+  // Rounds to TF32 what the thread has loaded and waited for: wgmma would cut it.
   template <typename Operand>
   __device__ void round(Operand& a) const {
     if constexpr (sizeof(T) == 4) {
@@ -101,25 +101,18 @@ class VectorLoader {
   GemmTap tap_;
 };
 
-// Blocks: x = tiles of rows times tiles of columns (fastest), y = groups, z = phases times splits (fastest).
+// Blocks of gemm_grid.
 template <typename Tile, typename T = typename Tile::Element>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) conv2d_wgmma_kernel(const ConvGemm<T> p) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   auto& shared = shared_memory<typename Tile::Shared>();
-  const int split = blockIdx.z % p.splits;
-  const GemmPhase phase = p.phases[blockIdx.z / p.splits];
-  const int column_tiles = (p.filters + Tile::kColumns - 1) / Tile::kColumns;
-  const int64_t first_row = int64_t{blockIdx.x / column_tiles} * Tile::kRows;
-  const int first_column = static_cast<int>(blockIdx.x % column_tiles) * Tile::kColumns;
+  const auto [phase, first_row, first_column, split, begin, depth] = GemmBlock<Tile>(p);
   if (first_row >= phase_rows(p, phase)) return;
   write_row_offsets<Tile::kRows, 0>(p, phase, split, first_row, shared.output);
   write_bias<Tile>(p, first_column, shared);
-  const int whole = static_cast<int>(round_up(p.channels * phase.kh * phase.kw, Tile::kDepth));
-  const int begin = split * p.chunk;
-  const int depth = p.splits > 1 ? static_cast<int>(clamp(whole - begin, 0, p.chunk)) : whole;
   const int run = p.shifted ? max(phase.kw, 1) : 1;
   VectorLoader<Tile> loader(p, phase, first_row, first_column, begin, run);
-  const int chunk = sizeof(T) == 4 ? p.chunk : max(whole, Tile::kDepth);
+  const int chunk = sizeof(T) == 4 ? p.chunk : max(depth, Tile::kDepth);
   wgmma_main_loop<Tile>(shared, loader, depth, chunk, begin / Tile::kDepth % run, run, phase.dilation_w,
                         [&](typename Tile::Sums& sums, const Chunk& done) {
                           const Finish finish{done.begin > 0, done.last, p.relu};
